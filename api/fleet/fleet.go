@@ -1,0 +1,96 @@
+// Package fleet is the wire format of the fleet HTTP API, version 1.
+//
+// Fields that are empty are left out, and keys come in alphabetical order, as the
+// original server wrote them. Fields that the original did not have say so; clients
+// must ignore what they do not know.
+package fleet
+
+// Prefix is the path below which all resources live; PrefixAlpha is its older name.
+const (
+	Prefix      = "/fleet/v1"
+	PrefixAlpha = "/v1-alpha"
+)
+
+// Machine is a machine that is present in the cluster.
+type Machine struct {
+	ID        string            `json:"id,omitempty"` // 32 hex digits: /etc/machine-id
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	PrimaryIP string            `json:"primaryIP,omitempty"`
+}
+
+// MachinePage is a page of GET /machines.
+type MachinePage struct {
+	Machines      []Machine `json:"machines,omitempty"`
+	NextPageToken string    `json:"nextPageToken,omitempty"`
+}
+
+// UnitOption is one line of a unit file.
+type UnitOption struct {
+	Name    string `json:"name"`
+	Section string `json:"section"`
+	Value   string `json:"value"`
+}
+
+// Unit is a unit that the cluster knows.
+type Unit struct {
+	// CurrentState is inactive, loaded or launched; empty for global units.
+	CurrentState string `json:"currentState,omitempty"`
+	// DesiredState is inactive, loaded or launched.
+	DesiredState string `json:"desiredState,omitempty"`
+	// MachineID is the machine that the unit is placed on; empty for none and for
+	// global units.
+	MachineID string       `json:"machineID,omitempty"`
+	Name      string       `json:"name,omitempty"`
+	Options   []UnitOption `json:"options,omitempty"`
+	// Reason says why the unit is on no machine although it should be; the
+	// original server did not have it.
+	Reason string `json:"reason,omitempty"`
+}
+
+// UnitPage is a page of GET /units.
+type UnitPage struct {
+	NextPageToken string `json:"nextPageToken,omitempty"`
+	Units         []Unit `json:"units,omitempty"`
+}
+
+// UnitState is what one machine's init system says of a unit.
+type UnitState struct {
+	Hash               string `json:"hash,omitempty"` // 40 hex digits: the text that is loaded
+	MachineID          string `json:"machineID,omitempty"`
+	Name               string `json:"name,omitempty"`
+	SystemdActiveState string `json:"systemdActiveState,omitempty"`
+	SystemdLoadState   string `json:"systemdLoadState,omitempty"`
+	SystemdSubState    string `json:"systemdSubState,omitempty"`
+	// Message is the agent's word on a unit it could not load or start; the
+	// original server did not have it.
+	Message string `json:"message,omitempty"`
+}
+
+// UnitStatePage is a page of GET /state.
+type UnitStatePage struct {
+	NextPageToken string      `json:"nextPageToken,omitempty"`
+	States        []UnitState `json:"states,omitempty"`
+}
+
+// ErrorBody is the body of every answer that is an error.
+type ErrorBody struct {
+	Error Error `json:"error"`
+}
+
+// Error says what went wrong with a request.
+type Error struct {
+	Code    int    `json:"code"` // the HTTP status
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"` // what to try; the original server did not have it
+}
+
+// Change is one line of GET /watch (newline-delimited JSON), a resource the
+// original server did not have: exactly one of Unit, State, Machine is set. The
+// stream begins with what is there, then a line with only Synced, then changes.
+type Change struct {
+	Deleted bool       `json:"deleted,omitempty"` // the named thing is gone
+	Machine *Machine   `json:"machine,omitempty"`
+	State   *UnitState `json:"state,omitempty"`
+	Synced  bool       `json:"synced,omitempty"`
+	Unit    *Unit      `json:"unit,omitempty"` // without options
+}

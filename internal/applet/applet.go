@@ -1,0 +1,174 @@
+// Package applet runs one of the programs that the binary holds: a link name or
+// the first argument picks it.
+package applet
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"flotilla/internal/fault"
+)
+
+// Version is the release that this binary was built from, as git describes it.
+// The build sets it (-ldflags -X); "dev" means that it was built by hand.
+var Version = "dev"
+
+// Env is all that a program gets from outside. A test builds one by hand.
+type Env struct {
+	Args      []string // the arguments after the program's name
+	Stdin     io.Reader
+	Stdout    io.Writer
+	Stderr    io.Writer
+	LookupEnv func(string) (string, bool) // as os.LookupEnv
+}
+
+// Getenv returns the variable's value, "" if it is not set.
+func (e Env) Getenv(key string) string {
+	if e.LookupEnv == nil {
+		return ""
+	}
+	v, _ := e.LookupEnv(key)
+	return v
+}
+
+// Applet is one program of the binary.
+type Applet struct {
+	Name    string
+	Aliases []string // further link names, such as coreos-cloudinit
+	Group   string   // heading in the overview; "" keeps it out of the overview
+	Summary string   // one line, lower case, no full stop
+	// Run is the program. It ends when ctx is cancelled and returns the exit code.
+	Run func(ctx context.Context, env Env) int
+}
+
+// Table is all programs, in the order of the overview.
+type Table []Applet
+
+// Find returns the applet with this name or alias.
+func (t Table) Find(name string) (Applet, bool) {
+	for _, a := range t {
+		if a.Name == name || slices.Contains(a.Aliases, name) {
+			return a, true
+		}
+	}
+	return Applet{}, false
+}
+
+// Main picks the applet by the name the binary was called with (argv0), else by
+// the first argument, runs it and returns its exit code.
+func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
+	if a, ok := t.Find(filepath.Base(argv0)); ok {
+		return a.Run(ctx, env)
+	}
+	if len(env.Args) == 0 {
+		t.Overview(env.Stdout)
+		return fault.ExitOK
+	}
+	name := env.Args[0]
+	env.Args = env.Args[1:]
+	switch name {
+	case "help", "--help", "-help", "-h":
+		return t.help(ctx, env)
+	case "version", "--version", "-version":
+		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
+		return fault.ExitOK
+	}
+	if a, ok := t.Find(name); ok {
+		return a.Run(ctx, env)
+	}
+	t.unknown(env.Stderr, name)
+	return fault.ExitUsage
+}
+
+func (t Table) help(ctx context.Context, env Env) int {
+	if len(env.Args) == 0 {
+		t.Overview(env.Stdout)
+		return fault.ExitOK
+	}
+	a, ok := t.Find(env.Args[0])
+	if !ok {
+		t.unknown(env.Stderr, env.Args[0])
+		return fault.ExitUsage
+	}
+	env.Args = append([]string{"--help"}, env.Args[1:]...)
+	return a.Run(ctx, env)
+}
+
+// Overview prints what there is.
+func (t Table) Overview(w io.Writer) {
+	fmt.Fprintf(w, "flotilla: a handful of Linux machines become one; the unit file is the API.\n\n")
+	fmt.Fprintf(w, "usage: flotilla COMMAND [ARGS...]    or a link named COMMAND to this binary\n")
+	group := ""
+	for _, a := range t {
+		if a.Group == "" {
+			continue
+		}
+		if a.Group != group {
+			group = a.Group
+			fmt.Fprintf(w, "\n%s\n", group)
+		}
+		fmt.Fprintf(w, "  %-12s %s\n", a.Name, a.Summary)
+	}
+	fmt.Fprintf(w, "\nfirst try: flotilla up          help of one: flotilla help COMMAND          version: flotilla version\n")
+}
+
+func (t Table) unknown(w io.Writer, name string) {
+	fmt.Fprintf(w, "flotilla: unknown command %q\n", name)
+	if near := Nearest(name, t.names()); near != "" {
+		fmt.Fprintf(w, "hint: did you mean %q?\n", near)
+	}
+	fmt.Fprintf(w, "hint: there are: %s\n", strings.Join(t.names(), " "))
+}
+
+func (t Table) names() []string {
+	var out []string
+	for _, a := range t {
+		if a.Group != "" {
+			out = append(out, a.Name)
+		}
+	}
+	return out
+}
+
+// Nearest returns the candidate with the smallest edit distance to name, "" if
+// none is near enough to be meant (a third of its length, at least 2).
+func Nearest(name string, candidates []string) string {
+	sorted := slices.Clone(candidates)
+	sort.Strings(sorted)
+	best, at := "", 1<<30
+	for _, c := range sorted {
+		if d := distance(name, c); d < at {
+			best, at = c, d
+		}
+	}
+	if at > max(2, len(best)/3) {
+		return ""
+	}
+	return best
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			next := min(row[j]+1, row[j-1]+1, diagonal+cost)
+			diagonal, row[j] = row[j], next
+		}
+	}
+	return row[len(b)]
+}

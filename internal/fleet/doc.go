@@ -1,0 +1,15 @@
+// Package fleet is the init system of the cluster: see the packages below it.
+//
+// Keys of the registry, below /_coreos.com/fleet/:
+//
+//	key                        value                                          writer, lease
+//	job/UNIT/object            {"Name","UnitHash":[20 numbers],"Raw":text}    API
+//	job/UNIT/target-state      inactive | loaded | launched                   API
+//	schedule/MACHINE/UNIT      {"hash","text","desired","gen","leaving"}      engine
+//	unplaced/UNIT              {"why","verdicts":[...]}                       engine
+//	states/UNIT/MACHINE        {"loadState","activeState","subState",...}     agent of MACHINE, its lease
+//	machines/ID/object         {"ID","PublicIP","Metadata","Version",...}     agent of ID, its lease
+//	machines/ID/metadata/KEY   value; "" masks the configured one             API
+//	lease/engine-leader        {"MachineID","Version":1}                      engine, its lease
+//	engine/hold                reason why moves are held                      engine
+package fleet

@@ -1,0 +1,93 @@
+// Package sched decides which machine runs which unit.
+//
+// Decide is a function from a snapshot of the cluster to decisions with reasons.
+// It has no clock, no chance and no state: the same snapshot gives the same
+// decisions, and the snapshot they lead to gives none.
+package sched
+
+import (
+	"time"
+
+	"flotilla/internal/fleet/model"
+)
+
+// Snapshot is all that a decision depends on.
+type Snapshot struct {
+	Now time.Time
+	// LeaderSince is when this engine was elected: it has seen nothing before.
+	LeaderSince time.Time
+	Policy      Policy
+	Machines    []model.Machine
+	// Lost says since when a machine is away that has placements and is not in
+	// Machines. A machine not mentioned is away since LeaderSince.
+	Lost map[string]time.Time
+	// Seen is how many machines were present at once before the present losses
+	// began: the measure for Policy.HoldFraction. 0: len(Machines) + those away.
+	Seen       int
+	Units      []model.Unit
+	Placements []model.Placement
+	States     []model.UnitState
+}
+
+// Policy is how the cluster deals with machines that fall silent.
+type Policy struct {
+	// MoveAfter is how long a machine's lease must have been gone before its
+	// units move. 0 means 10 s: with a lease of 10 s, a machine is suspected 10 s
+	// and its units move 20 s after its last word. Negative: never.
+	MoveAfter time.Duration
+	// HoldFraction is the share of the machines whose loss at once is taken for a
+	// fault of the network or the store: nothing moves while more than this share
+	// is away. 0 means 0.5. 1 or more: never hold.
+	HoldFraction float64
+}
+
+// Op is what a decision does to a machine's schedule.
+type Op string
+
+// The operations, in the order in which decisions are returned.
+const (
+	// Release deletes the entry: the machine stops and removes the unit.
+	Release Op = "release"
+	// Leave marks the entry as leaving: the machine goes on running the unit
+	// until Release.
+	Leave Op = "leave"
+	// Update rewrites the entry for a new text, desired state or generation, or
+	// because a unit that was leaving stays.
+	Update Op = "update"
+	// Place writes a new entry: the machine loads and starts the unit.
+	Place Op = "place"
+)
+
+// Decision is one change to the schedule.
+type Decision struct {
+	Op Op
+	// Entry is the entry as it is to be (Place, Update, Leave) or as it was
+	// (Release). Entry.Rev is the revision it replaces, 0 for Place.
+	Entry model.Placement
+	Why   string // log line, event and the expected text of the test
+}
+
+// Verdict says of one machine why it may or may not run a unit.
+type Verdict struct {
+	Machine string
+	OK      bool
+	Why     string
+}
+
+// Unplaced is a unit that should be on a machine and is on none.
+type Unplaced struct {
+	Unit     string
+	Why      string    // one line: the machines' reasons, counted
+	Verdicts []Verdict // each machine, in order of its id
+}
+
+// Result is what Decide returns.
+type Result struct {
+	Decisions []Decision
+	// Unplaced is every unit that no machine can run, in order of name.
+	Unplaced []Unplaced
+	// Held says why moves are held that would otherwise be due; "" if none are.
+	Held string
+	// Wake is when time alone will change the decisions; zero: never.
+	Wake time.Time
+}
