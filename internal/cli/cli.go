@@ -1,0 +1,131 @@
+// Package cli is what our command lines share: how flags are written, how errors
+// and exit codes come out, and the classic tables.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"flotilla/internal/applet"
+	"flotilla/internal/fault"
+)
+
+// Run executes cmd with the arguments and streams of env and returns the exit
+// code. Long flags may be written with one dash, as the classic tools did
+// (-tunnel). Errors are printed by fault.Print under the root command's name;
+// what cobra itself complains of (flags, arguments, commands) is a usage error.
+func Run(ctx context.Context, env applet.Env, cmd *cobra.Command) int {
+	cmd.SetArgs(SingleDash(cmd, env.Args))
+	cmd.SetIn(env.Stdin)
+	cmd.SetOut(env.Stdout)
+	cmd.SetErr(env.Stderr)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	// Cobra offers "unknown command" with its own suggestions; ours is below.
+	cmd.DisableSuggestions = true
+	wrapUsage(cmd)
+	err := cmd.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command ") {
+		err = unknownCommand(cmd, err)
+	}
+	fault.Print(env.Stderr, cmd.Name(), err)
+	return fault.ExitCode(err)
+}
+
+// wrapUsage makes errors about flags and arguments usage errors, for cmd and all
+// commands below it.
+func wrapUsage(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fault.Code(fault.ExitUsage, fault.Hint(flagError(c, err), "see '%s --help'", c.CommandPath()))
+	})
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			return fault.Code(fault.ExitUsage, fault.Hint(check(c, args), "usage: %s", c.UseLine()))
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		wrapUsage(sub)
+	}
+}
+
+// flagError names the flag nearest to an unknown one.
+func flagError(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := applet.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		return fault.Hint(err, "did you mean --%s?", near)
+	}
+	return err
+}
+
+func unknownCommand(cmd *cobra.Command, err error) error {
+	_, rest, found := strings.Cut(err.Error(), "\"")
+	name, _, _ := strings.Cut(rest, "\"")
+	if !found {
+		return fault.Code(fault.ExitUsage, err)
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	err = fmt.Errorf("unknown command %q", name)
+	if near := applet.Nearest(name, names); near != "" {
+		err = fault.Hint(err, "did you mean %q?", near)
+	} else {
+		err = fault.Hint(err, "there are: %s", strings.Join(names, " "))
+	}
+	return fault.Code(fault.ExitUsage, err)
+}
+
+// SingleDash rewrites -name and -name=value to --name and --name=value for every
+// long flag that cmd or a command below it knows. What follows "--" stays, and so
+// does a short flag with its value attached (-n5) where no long flag has that
+// name.
+func SingleDash(cmd *cobra.Command, args []string) []string {
+	long := map[string]bool{"help": true, "version": true}
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		add := func(f *pflag.Flag) { long[f.Name] = true }
+		c.Flags().VisitAll(add)
+		c.PersistentFlags().VisitAll(add)
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(cmd)
+	out := make([]string, 0, len(args))
+	for i, a := range args {
+		if a == "--" {
+			return append(out, args[i:]...)
+		}
+		if len(a) > 2 && a[0] == '-' && a[1] != '-' {
+			name, _, _ := strings.Cut(a[1:], "=")
+			if len(name) > 1 && long[name] {
+				a = "-" + a
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// JSON writes v indented, with a newline at the end.
+func JSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

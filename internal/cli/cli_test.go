@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"flotilla/internal/applet"
+	"flotilla/internal/fault"
+)
+
+func testRoot() *cobra.Command {
+	root := &cobra.Command{Use: "fleetctl"}
+	tunnel := root.PersistentFlags().String("tunnel", "", "")
+	list := &cobra.Command{Use: "list-units", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		fmt.Fprintln(c.OutOrStdout(), "tunnel="+*tunnel)
+		if *tunnel == "bad" {
+			return fault.Hint(errors.New("dial bad: refused"), "start it")
+		}
+		return nil
+	}}
+	root.AddCommand(list, &cobra.Command{Use: "start UNIT...", Args: cobra.MinimumNArgs(1), Run: func(*cobra.Command, []string) {}})
+	return root
+}
+
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		args        string
+		code        int
+		out, errOut string
+	}{
+		{"-tunnel 10.10.1.1 list-units", 0, "tunnel=10.10.1.1\n", ""},
+		{"list-units -tunnel=x", 0, "tunnel=x\n", ""},
+		{"list-units --tunnel bad", 1, "tunnel=bad\n", "fleetctl: dial bad: refused\nhint: start it\n"},
+		{"list-unit", 2, "", "fleetctl: unknown command \"list-unit\"\nhint: did you mean \"list-units\"?\n"},
+		{"list-units --tunel x", 2, "", "fleetctl: unknown flag: --tunel\nhint: see 'fleetctl list-units --help'\nhint: did you mean --tunnel?\n"},
+		{"start", 2, "", "fleetctl: requires at least 1 arg(s), only received 0\nhint: usage: fleetctl start UNIT... [flags]\n"},
+	} {
+		var out, errs strings.Builder
+		code := Run(t.Context(), applet.Env{Args: strings.Fields(c.args), Stdout: &out, Stderr: &errs}, testRoot())
+		if code != c.code || out.String() != c.out || errs.String() != c.errOut {
+			t.Errorf("%s: code %d\nstdout %q\nstderr %q\nwant %d\n%q\n%q", c.args, code, out.String(), errs.String(), c.code, c.out, c.errOut)
+		}
+	}
+}
+
+func TestSingleDashLeavesTheRestAlone(t *testing.T) {
+	got := strings.Join(SingleDash(testRoot(), strings.Fields("-n5 -x -tunnel a - -- -tunnel b")), " ")
+	if want := "-n5 -x --tunnel a - -- -tunnel b"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestTableFillsWithTabs(t *testing.T) {
+	var b strings.Builder
+	err := WriteTable(&b, []string{"UNIT", "MACHINE", "ACTIVE"}, [][]string{{"hello.service", "282f949f.../10.0.0.1", "active"}})
+	want := "UNIT\t\tMACHINE\t\t\tACTIVE\nhello.service\t282f949f.../10.0.0.1\tactive\n"
+	if err != nil || b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
