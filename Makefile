@@ -1,0 +1,81 @@
+# The targets and what they are for: make help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      ?= go
+BIN     := bin/flotilla
+LDFLAGS := -s -w -X flotilla/internal/applet.Version=$(VERSION)
+export CGO_ENABLED := 0
+
+# What the lab tests and the demonstration use, as command:package.
+LAB_NEEDS  := systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 nft:nftables \
+              busybox:busybox-static dockerd:docker.io pgrep:procps
+TEST_NEEDS := $(LAB_NEEDS) /usr/bin/etcd:etcd-server /usr/bin/etcdctl:etcd-client
+
+.PHONY: check
+check: fmt vet staticcheck fast ## the quick check before a commit (default)
+
+.PHONY: build
+build: ## the static binary, in bin/, with a link for every classic name
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/flotilla
+	@for name in etcd etcdctl fleetd fleetctl; do ln -sf flotilla bin/$$name; done
+
+.PHONY: fmt
+fmt:
+	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	  [ -z "$$out" ] || { echo "gofmt would change (make fix):"; echo "$$out"; exit 1; }
+
+.PHONY: fix
+fix: ## format, tidy, and write the list of linked packages anew
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+	$(GO) mod tidy
+	$(GO) test ./internal/archtest -run TestLinkedPackages -update
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: staticcheck
+staticcheck:
+	$(GO) tool staticcheck ./...
+
+.PHONY: fast
+fast:
+	$(GO) test -short ./...
+
+.PHONY: test
+test: needs check build ## everything: all tests, also in the lab (root), and the fuzz targets' corpora
+	$(GO) test -count=1 -timeout 25m ./internal/... ./client/... ./api/... ./cmd/...
+	$(GO) test -count=1 -timeout 25m -v ./lab/...
+
+.PHONY: needs
+needs:
+	@scripts/need $(TEST_NEEDS)
+
+.PHONY: demo
+demo: ## three machines, a unit, a power cut: the whole story in a minute or two
+	@scripts/need $(LAB_NEEDS)
+	@$(MAKE) --no-print-directory build
+	@$(BIN) lab demo
+
+.PHONY: bench
+bench: build ## the figures that the documents quote
+	$(GO) run ./scripts/bench $(BENCH_ARGS)
+
+FUZZTIME ?= 60s
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (60s) each
+	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' internal client api 2>/dev/null); do \
+	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
+	    echo "== $$name in $$(dirname $$f)"; \
+	    $(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME); \
+	  done; done
+
+PREFIX ?= /usr/local
+.PHONY: install
+install: build ## the binary, its links, units and completions, below PREFIX
+	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/flotilla
+	@for name in etcd etcdctl fleetd fleetctl; do ln -sf flotilla $(DESTDIR)$(PREFIX)/bin/$$name; done
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
