@@ -59,7 +59,7 @@ demo: ## three machines, a unit, a power cut: the whole story in a minute or two
 
 .PHONY: bench
 bench: build ## the figures that the documents quote
-	$(GO) run ./scripts/bench $(BENCH_ARGS)
+	$(GO) run ./lab/bench $(BENCH_ARGS)
 
 FUZZTIME ?= 60s
 .PHONY: fuzz

@@ -38,6 +38,8 @@ type place struct {
 // given a place.
 var places = map[string]place{
 	"api":                     {Vocabulary, "api"},
+	"dist":                    {Vocabulary, "dist"},
+	"examples":                {Vocabulary, "examples"},
 	"internal/fault":          {Vocabulary, "fault"},
 	"internal/unit":           {Vocabulary, "unit"},
 	"internal/unitfile":       {Vocabulary, "unitfile"},

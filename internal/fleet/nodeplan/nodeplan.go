@@ -1,8 +1,38 @@
 // Package nodeplan decides what one machine does to make its units what the
 // schedule says: a function from two snapshots to steps with reasons.
+//
+// The schedule says what a machine starts, not what must be running at every
+// moment: once the generation of a unit has been carried out the unit is its init
+// system's business. One that ended, failed or was stopped by hand is left alone
+// until somebody asks again; Restart= in the unit file is its supervision.
+//
+// # Carrying out a plan
+//
+// Phases run in order: all steps of one Op may run together, and the next Op waits
+// for them. Units do not depend on each other: when a step fails, the later steps
+// of that unit are left out, those of other units are not. The next pass plans
+// afresh. What is remembered after a step:
+//
+//	stop               of a unit that is wanted: its generation, and Loaded. A stop
+//	                   that fails is not remembered, so it is tried again, and the
+//	                   unit's file stays.
+//	remove             nothing about the unit any more
+//	install            Installed and Hash; if the init system refuses the text,
+//	                   Refused, so that it is not tried again
+//	reload             nothing. If it fails, starts of units whose text has not
+//	                   changed go on, the others wait.
+//	start, restart     generation, Launched and the text's hash, however the job
+//	                   ended: a unit that fails is in state failed and not started
+//	                   again until somebody asks
+//	record             generation, desired state and, if launched, the text's hash
 package nodeplan
 
-import "flotilla/internal/fleet/model"
+import (
+	"cmp"
+	"slices"
+
+	"flotilla/internal/fleet/model"
+)
 
 // Want is a unit that this machine's schedule holds, by unit name.
 type Want = model.Placement
@@ -33,7 +63,7 @@ type Have struct {
 // Op is what a step does.
 type Op string
 
-// The operations, in the order of the phases.
+// The operations, in the order of the phases; Start and Restart are one phase.
 const (
 	Stop    Op = "stop"    // a stop job, waited for
 	Remove  Op = "remove"  // delete the unit's file; after Stop
@@ -44,9 +74,153 @@ const (
 	Record  Op = "record"  // remember the generation as carried out; nothing else to do
 )
 
+var phases = map[Op]int{Stop: 0, Remove: 1, Install: 2, Reload: 3, Start: 4, Restart: 4, Record: 5}
+
 // Step is one thing to do, and why.
 type Step struct {
 	Op   Op
 	Unit string // empty for Reload
 	Why  string // log line, API field and test output
+}
+
+// Plan returns the steps that make this machine's units what the schedule wants,
+// in the order to run them. It depends on nothing but its arguments; for the state
+// that its own steps lead to, it returns none.
+func Plan(want map[string]Want, have map[string]Have) []Step {
+	var steps []Step
+	for name, w := range want {
+		steps = append(steps, planWanted(name, w, have[name])...)
+	}
+	for name, h := range have {
+		if _, wanted := want[name]; !wanted {
+			steps = append(steps, planUnwanted(name, h)...)
+		}
+	}
+	slices.SortFunc(steps, func(a, b Step) int {
+		return cmp.Or(cmp.Compare(phases[a.Op], phases[b.Op]), cmp.Compare(a.Unit, b.Unit))
+	})
+	return slices.CompactFunc(steps, func(a, b Step) bool { return a.Op == Reload && b.Op == Reload })
+}
+
+// planUnwanted ends a unit that the schedule does not hold any more. Units that
+// the agent did not install are not its own.
+func planUnwanted(name string, h Have) []Step {
+	const why = "no longer placed here"
+	switch {
+	case h.Busy || !h.Installed:
+		return nil
+	case h.Active == "inactive" || h.Active == "failed":
+		return []Step{{Remove, name, why}}
+	}
+	return []Step{{Stop, name, why}, {Remove, name, why}}
+}
+
+// planWanted brings one unit to what the schedule says of it.
+func planWanted(name string, w Want, h Have) []Step {
+	switch {
+	case h.Busy:
+		return nil
+	case w.Leaving:
+		return nil // it goes on as it is, and is not started anew
+	case w.Desired == model.Launched:
+		return planLaunched(name, w, h)
+	}
+	return planLoaded(name, w, h)
+}
+
+// planLaunched starts a unit for each generation once, and restarts it when it
+// runs with another text than the schedule's.
+//
+// A unit that is started with a changed text needs a reload first, for it may still
+// be loaded with the old one. A unit that is new needs none: its first start loads
+// it.
+func planLaunched(name string, w Want, h Have) []Step {
+	var steps []Step
+	same := h.Installed && h.Hash == w.Hash
+	if !same {
+		if h.Refused == w.Hash {
+			return nil
+		}
+		steps = append(steps, Step{Install, name, installWhy(h)})
+	}
+	carriedOut := h.DoneState == model.Launched && h.DoneGen >= w.Gen
+	changed := startedWithOther(w, h, same)
+	var act *Step
+	switch {
+	case running(h) && changed:
+		act = &Step{Restart, name, "unit file changed"}
+	case carriedOut:
+	case h.Active == "active" || h.Active == "reloading":
+		act = &Step{Record, name, "already active"}
+	default:
+		act = &Step{Start, name, startWhy(h)}
+	}
+	switch {
+	case act == nil && !same:
+		// At rest: whether the new file needs a reload is seen when it is written.
+	case h.NeedReload, !same && (h.Installed || running(h)):
+		steps = append(steps, reload)
+	}
+	if act != nil {
+		steps = append(steps, *act)
+	}
+	return steps
+}
+
+var reload = Step{Op: Reload, Why: "unit files changed on disk"}
+
+// startedWithOther reports whether the unit, if it runs, runs another text than
+// the schedule's. Without memory of a start, the file that is installed is what
+// runs, unless the init system says otherwise.
+func startedWithOther(w Want, h Have, same bool) bool {
+	if h.DoneHash != "" {
+		return h.DoneHash != w.Hash
+	}
+	return !same || h.NeedReload
+}
+
+// planLoaded installs a unit without starting it, and stops it once for each
+// generation.
+func planLoaded(name string, w Want, h Have) []Step {
+	var steps []Step
+	todo := h.DoneState != model.Loaded || h.DoneGen < w.Gen
+	stop := todo && running(h)
+	if stop {
+		steps = append(steps, Step{Stop, name, "its desired state is loaded"})
+	}
+	switch same := h.Installed && h.Hash == w.Hash; {
+	case !same && h.Refused == w.Hash:
+		return steps
+	case !same:
+		steps = append(steps, Step{Install, name, installWhy(h)})
+	case h.NeedReload:
+		steps = append(steps, reload)
+	}
+	if todo && !stop {
+		steps = append(steps, Step{Record, name, "loaded, and not running"})
+	}
+	return steps
+}
+
+// running reports whether the unit is anything but at rest.
+func running(h Have) bool {
+	switch h.Active {
+	case "active", "reloading", "activating", "deactivating":
+		return true
+	}
+	return false
+}
+
+func installWhy(h Have) string {
+	if h.Installed {
+		return "unit file changed"
+	}
+	return "placed here"
+}
+
+func startWhy(h Have) string {
+	if h.DoneState == model.Launched {
+		return "asked to start again"
+	}
+	return "its desired state is launched"
 }

@@ -2,7 +2,33 @@
 //
 // Decide is a function from a snapshot of the cluster to decisions with reasons.
 // It has no clock, no chance and no state: the same snapshot gives the same
-// decisions, and the snapshot they lead to gives none.
+// decisions, and the snapshot they lead to gives none. The order of the lists in a
+// snapshot means nothing.
+//
+// # Where a unit goes
+//
+// To the present machine with the fewest units among those that fit, the smallest
+// id of equals; leaving units count, for they still run. A machine fits if it is
+// the one of MachineID, has all MachineMetadata, runs every unit of MachineOf, runs
+// nothing that conflicts (in either direction; leaving units conflict too) and
+// nothing that replaces the unit. Older requests are placed before younger ones, a
+// unit after those it follows. A global unit goes to every present machine that
+// fits. What is placed stays while its machine fits, however uneven the load; of
+// two units that have come to conflict the older request stays.
+//
+// Replaces is an anti-affinity that evicts: the unit may be placed beside one it
+// replaces, which then moves. Units that replace each other in a circle do not
+// replace each other at all.
+//
+// # When a unit moves
+//
+// When its machine no longer fits, at once. When its machine has been away for
+// Policy.MoveAfter, unless moves are held. Either way the old entry is marked as
+// leaving and goes only when the unit is up at its new place: at least one runs.
+// If no other machine fits, a unit whose machine is away stays there, and one whose
+// machine no longer fits is released, except while the only thing in its way is a
+// unit that is about to leave. A unit that cannot be understood (Unit.Bad) is never
+// placed, and never taken away from where it runs.
 package sched
 
 import (
@@ -22,7 +48,8 @@ type Snapshot struct {
 	// Machines. A machine not mentioned is away since LeaderSince.
 	Lost map[string]time.Time
 	// Seen is how many machines were present at once before the present losses
-	// began: the measure for Policy.HoldFraction. 0: len(Machines) + those away.
+	// began: the measure for Policy.HoldFraction. Below what is there to be seen,
+	// len(Machines) and the machines away that still have placements, it is that.
 	Seen       int
 	Units      []model.Unit
 	Placements []model.Placement
@@ -74,7 +101,8 @@ type Verdict struct {
 	Why     string
 }
 
-// Unplaced is a unit that should be on a machine and is on none.
+// Unplaced is a unit that should be on a machine and is on none, or whose machine
+// is away without any other to move to.
 type Unplaced struct {
 	Unit     string
 	Why      string    // one line: the machines' reasons, counted

@@ -1,0 +1,66 @@
+package sched
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"flotilla/internal/fleet/model"
+)
+
+// large is a cluster of the largest size that is aimed at: groups of instances that
+// keep apart, groups that follow them, and some global units.
+func large(machines, units int) *world {
+	w := newWorld()
+	for i := range machines {
+		id := fmt.Sprintf("%032x", i)
+		w.machines[id] = model.Machine{ID: id, Metadata: map[string]string{"zone": fmt.Sprint(i % 3)}}
+	}
+	for i := range units {
+		switch {
+		case i < 5:
+			w.submit(fmt.Sprintf("global%d.service", i), []string{"Global=true"})
+		case i%3 == 0:
+			w.submit(fmt.Sprintf("web%d@%d.service", i/60, i), []string{"Conflicts=%p@*"})
+		case i%3 == 1:
+			w.submit(fmt.Sprintf("side%d@%d.service", i/60, i), []string{fmt.Sprintf("MachineOf=web%d@%d.service", (i-1)/60, i-1)})
+		default:
+			w.submit(fmt.Sprintf("job%d.service", i), []string{fmt.Sprintf("MachineMetadata=zone=%d", i%7%3)})
+		}
+	}
+	return w
+}
+
+func BenchmarkDecide(b *testing.B) {
+	empty := large(500, 10_000)
+	first := Decide(empty.snapshot())
+	settled := large(500, 10_000)
+	settled.carryOut(first.Decisions)
+	one := large(500, 10_000)
+	one.carryOut(first.Decisions)
+	one.submit("new.service", nil)
+	loss := large(500, 10_000)
+	loss.carryOut(first.Decisions)
+	for i := range 50 {
+		id := fmt.Sprintf("%032x", i)
+		delete(loss.machines, id)
+		loss.lost[id] = loss.now.Add(-time.Minute)
+	}
+	nowhere := large(500, 10_000)
+	nowhere.carryOut(first.Decisions)
+	for i := range 1000 {
+		nowhere.submit(fmt.Sprintf("nowhere%d.service", i), []string{"MachineMetadata=zone=moon"})
+	}
+	for _, c := range []struct {
+		name string
+		w    *world
+	}{{"all new", empty}, {"nothing to do", settled}, {"one new", one}, {"a tenth lost", loss}, {"a thousand nowhere", nowhere}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := c.w.snapshot()
+			b.ReportAllocs()
+			for b.Loop() {
+				Decide(s)
+			}
+		})
+	}
+}

@@ -1,0 +1,245 @@
+package sched
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"flotilla/internal/fleet/model"
+)
+
+// Defaults of Policy.
+const (
+	defaultMoveAfter    = 10 * time.Second
+	defaultHoldFraction = 0.5
+)
+
+// Decide says how the schedule must change.
+func Decide(s Snapshot) Result {
+	c := index(s)
+	c.retire()
+	c.settle()
+	c.handOver() // makes room
+	c.placeAll()
+	c.handOver() // to what has turned out to be the right place all along
+	return Result{
+		Decisions: c.decisions(),
+		Unplaced:  c.unplacedByName(),
+		Held:      c.held(),
+		Wake:      c.wake(),
+	}
+}
+
+// retire lets go what nobody wants any more, wherever it is.
+func (c *cluster) retire() {
+	for _, j := range c.order {
+		if j.wanted() {
+			continue
+		}
+		why := "the unit was destroyed"
+		if j.known {
+			why = "its desired state is inactive"
+		}
+		for _, e := range j.entries {
+			e.release(why)
+		}
+	}
+}
+
+// settle judges the stored entries: each either stays where it is, or its job will
+// need another place.
+func (c *cluster) settle() {
+	for _, j := range c.order {
+		c.settleJob(j)
+	}
+	for _, j := range c.replacers {
+		for _, e := range slices.Clone(j.entries) {
+			if e.fate == stays && e.on.present {
+				c.evict(e.on, j)
+			}
+		}
+	}
+}
+
+// settleJob settles j after the jobs it follows. In a circle of followers the
+// entries that are not settled yet count as they are stored.
+func (c *cluster) settleJob(j *job) {
+	if j.settled || !j.wanted() {
+		return
+	}
+	j.settled = true
+	for _, peer := range j.Req.MachineOf {
+		if t := c.jobs[peer]; t != nil {
+			c.settleJob(t)
+		}
+	}
+	if !j.Req.Global && j.Bad == "" {
+		c.oneHome(j)
+	}
+	for _, e := range j.entries {
+		switch {
+		case e.fate == leaves:
+			e.on.leaving = append(e.on.leaving, e)
+		case j.Bad != "" || !e.on.present:
+			e.stay()
+		default:
+			if r := c.worded(e.on, j, false); r.kind != fits {
+				e.leave(r.String())
+				j.cause = fmt.Sprintf("%s %s", model.ShortID(e.on.ID), r)
+			} else {
+				e.stay()
+			}
+		}
+	}
+}
+
+// oneHome leaves an ordinary unit one entry that stays: one that is up, else one
+// whose machine is present, else that of the smallest machine id. There are more
+// when a global unit has become an ordinary one.
+func (c *cluster) oneHome(j *job) {
+	rank := func(e *entry) int {
+		switch {
+		case c.up(e):
+			return 0
+		case e.on.present:
+			return 1
+		}
+		return 2
+	}
+	var best *entry
+	for _, e := range j.entries {
+		if e.fate == stays && (best == nil || rank(e) < rank(best)) {
+			best = e
+		}
+	}
+	for _, e := range j.entries {
+		if e.fate == stays && e != best {
+			e.fate, e.why = leaves, "the unit runs on "+model.ShortID(best.on.ID)
+		}
+	}
+}
+
+// handOver lets leaving entries go whose unit is up at its new place, or that have
+// nothing left to hand over.
+func (c *cluster) handOver() {
+	for _, j := range c.order {
+		home := j.home()
+		if !j.wanted() || j.Bad != "" || j.Req.Global || home == nil {
+			continue
+		}
+		up := c.up(home)
+		for _, e := range j.entries {
+			switch {
+			case e.fate != leaves:
+			case up:
+				e.release("the unit is up on " + model.ShortID(home.on.ID))
+			case c.ended(e):
+				e.release("the unit has ended here, and is placed on " + model.ShortID(home.on.ID))
+			}
+		}
+	}
+}
+
+// up reports whether the unit is where e says, as it is wanted: a launched unit
+// that is active, or a oneshot that has ended well; a loaded unit that is loaded.
+// What the machine said before it learned of the present generation is no answer.
+func (c *cluster) up(e *entry) bool {
+	if !e.stored || !e.on.present {
+		return false
+	}
+	st, ok := c.states[place{e.job.Name, e.on.ID}]
+	if !ok || st.Gen < e.job.Gen || st.Hash != "" && st.Hash != e.job.Hash {
+		return false
+	}
+	if e.job.Desired == model.Loaded {
+		return st.Load == "loaded"
+	}
+	switch st.Active {
+	case "active", "reloading":
+		return true
+	case "inactive":
+		return isOneshot(e.job.Text)
+	}
+	return false
+}
+
+// ended reports whether a launched unit that is leaving a present machine no longer
+// runs there.
+func (c *cluster) ended(e *entry) bool {
+	if !e.old.Leaving || !e.on.present || e.old.Desired != model.Launched {
+		return false
+	}
+	st := c.states[place{e.job.Name, e.on.ID}]
+	return st.Active == "inactive" || st.Active == "failed"
+}
+
+// decisions turns fates into decisions, in the order of operations, then by unit
+// and machine.
+func (c *cluster) decisions() []Decision {
+	var out []Decision
+	for _, j := range c.order {
+		for _, e := range j.entries {
+			if d, ok := e.decision(); ok {
+				out = append(out, d)
+			}
+		}
+	}
+	rank := map[Op]int{Release: 0, Leave: 1, Update: 2, Place: 3}
+	slices.SortFunc(out, func(a, b Decision) int {
+		return cmp.Or(cmp.Compare(rank[a.Op], rank[b.Op]),
+			cmp.Compare(a.Entry.Unit, b.Entry.Unit), cmp.Compare(a.Entry.Machine, b.Entry.Machine))
+	})
+	return out
+}
+
+func (e *entry) decision() (Decision, bool) {
+	switch {
+	case e.fate == goes:
+		return Decision{Release, e.old, e.why}, true
+	case e.fate == leaves:
+		p := e.old
+		p.Leaving = true
+		return Decision{Leave, p, e.why}, !e.old.Leaving
+	case !e.stored:
+		return Decision{Place, e.target(), e.why}, true
+	case e.job.Bad != "":
+		return Decision{}, false
+	}
+	diff := e.differences()
+	return Decision{Update, e.target(), strings.Join(diff, ", ")}, len(diff) > 0
+}
+
+// target is the entry as it is to be.
+func (e *entry) target() model.Placement {
+	u := e.job.Unit
+	return model.Placement{
+		Machine: e.on.ID, Unit: u.Name, Text: u.Text, Hash: u.Hash,
+		Desired: u.Desired, Gen: u.Gen, Rev: e.old.Rev,
+	}
+}
+
+// differences says in words how a stored entry that stays differs from its unit.
+func (e *entry) differences() []string {
+	var diff []string
+	u, p := e.job.Unit, e.old
+	if p.Leaving {
+		diff = append(diff, e.why)
+	}
+	if p.Hash != u.Hash {
+		diff = append(diff, "the unit file changed")
+	}
+	switch {
+	case p.Desired != u.Desired:
+		diff = append(diff, "its desired state is "+u.Desired.String())
+	case p.Gen != u.Gen && len(diff) == 0:
+		diff = append(diff, u.Desired.String()+" was asked for again")
+	}
+	return diff
+}
+
+func (c *cluster) unplacedByName() []Unplaced {
+	slices.SortFunc(c.unplaced, func(a, b Unplaced) int { return cmp.Compare(a.Unit, b.Unit) })
+	return c.unplaced
+}

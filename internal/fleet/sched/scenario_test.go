@@ -1,0 +1,236 @@
+package sched
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/unitfile"
+)
+
+var update = flag.Bool("update", false, "write what the scenarios decide instead of comparing it")
+
+// world is a cluster that decisions are carried out on: the store and what the
+// machines say, as far as Decide can see them.
+type world struct {
+	now, leader time.Time
+	policy      Policy
+	seen        int
+	gen, rev    int64
+	machines    map[string]model.Machine
+	gone        map[string]model.Machine // lost machines, to come back
+	lost        map[string]time.Time
+	units       map[string]model.Unit
+	placements  map[place]model.Placement
+	states      map[place]model.UnitState
+}
+
+func newWorld() *world {
+	w := &world{
+		machines: map[string]model.Machine{}, gone: map[string]model.Machine{}, lost: map[string]time.Time{},
+		units: map[string]model.Unit{}, placements: map[place]model.Placement{}, states: map[place]model.UnitState{},
+	}
+	w.leader = at(-3600)
+	w.now = at(0)
+	return w
+}
+
+func at(seconds int) time.Time {
+	return time.Unix(1_000_000, 0).Add(time.Duration(seconds) * time.Second)
+}
+
+func (w *world) snapshot() Snapshot {
+	return Snapshot{
+		Now: w.now, LeaderSince: w.leader, Policy: w.policy, Seen: w.seen, Lost: maps.Clone(w.lost),
+		Machines:   slices.Collect(maps.Values(w.machines)),
+		Units:      slices.Collect(maps.Values(w.units)),
+		Placements: slices.Collect(maps.Values(w.placements)),
+		States:     slices.Collect(maps.Values(w.states)),
+	}
+}
+
+// carryOut writes the decisions to the schedule.
+func (w *world) carryOut(ds []Decision) {
+	for _, d := range ds {
+		key := place{d.Entry.Unit, d.Entry.Machine}
+		if d.Op == Release {
+			delete(w.placements, key)
+			delete(w.states, key)
+			continue
+		}
+		w.rev++
+		d.Entry.Rev = w.rev
+		w.placements[key] = d.Entry
+	}
+}
+
+// command carries out one line of a scenario; decide is the reader's business.
+//
+//	machine ID [KEY=VALUE...]     a machine joins, comes back, or changes its metadata
+//	lose ID                       its lease ends
+//	unit NAME [load] [OPTION=VALUE...]   submitted and started; options of [X-Fleet], and Type
+//	start|load|unload|destroy NAME
+//	is NAME MACHINE ACTIVE        the machine reports the generation it was given as carried out
+//	at SECONDS
+//	elected | forget              a new engine, which has seen no machine leave
+//	move-after DURATION | hold FRACTION | seen N
+func (w *world) command(line string) error {
+	f := strings.Fields(line)
+	switch f[0] {
+	case "machine":
+		m := model.Machine{ID: f[1], Metadata: map[string]string{}}
+		for _, kv := range f[2:] {
+			k, v, _ := strings.Cut(kv, "=")
+			m.Metadata[k] = v
+		}
+		w.machines[m.ID] = m
+		delete(w.lost, m.ID)
+	case "lose":
+		w.gone[f[1]] = w.machines[f[1]]
+		delete(w.machines, f[1])
+		w.lost[f[1]] = w.now
+		maps.DeleteFunc(w.states, func(p place, _ model.UnitState) bool { return p.machine == f[1] })
+	case "unit":
+		w.submit(f[1], f[2:])
+	case "start", "load", "unload":
+		w.gen++
+		u := w.units[f[1]]
+		w.units[f[1]] = model.NewUnit(u.Name, u.Text,
+			map[string]model.State{"start": model.Launched, "load": model.Loaded, "unload": model.Inactive}[f[0]], w.gen)
+	case "destroy":
+		delete(w.units, f[1])
+	case "is":
+		p := w.placements[place{f[1], f[2]}]
+		w.states[place{f[1], f[2]}] = model.UnitState{Unit: f[1], Machine: f[2], Hash: p.Hash, Gen: p.Gen, Load: "loaded", Active: f[3]}
+	case "at":
+		n, err := strconv.Atoi(f[1])
+		w.now = at(n)
+		return err
+	case "elected":
+		w.leader = w.now
+		w.lost = map[string]time.Time{}
+	case "move-after":
+		d, err := time.ParseDuration(f[1])
+		w.policy.MoveAfter = d
+		return err
+	case "hold":
+		v, err := strconv.ParseFloat(f[1], 64)
+		w.policy.HoldFraction = v
+		return err
+	case "seen":
+		n, err := strconv.Atoi(f[1])
+		w.seen = n
+		return err
+	default:
+		return fmt.Errorf("unknown command %q", f[0])
+	}
+	return nil
+}
+
+func (w *world) submit(name string, options []string) {
+	w.gen++
+	desired := model.Launched
+	text := "[Service]\nExecStart=/bin/true\n"
+	fleet := ""
+	for _, o := range options {
+		switch {
+		case o == "load":
+			desired = model.Loaded
+		case strings.HasPrefix(o, "Type="):
+			text += o + "\n"
+		default:
+			fleet += o + "\n"
+		}
+	}
+	if fleet != "" {
+		text += "[" + unitfile.FleetSection + "]\n" + fleet
+	}
+	w.units[name] = model.NewUnit(name, text, desired, w.gen)
+}
+
+// tell is a result as scenarios show it.
+func tell(r Result) string {
+	var b strings.Builder
+	for _, d := range r.Decisions {
+		fmt.Fprintf(&b, "> %-7s %s %s # %s\n", d.Op, d.Entry.Machine, d.Entry.Unit, d.Why)
+	}
+	for _, u := range r.Unplaced {
+		fmt.Fprintf(&b, "> nowhere %s # %s\n", u.Unit, u.Why)
+	}
+	if r.Held != "" {
+		fmt.Fprintf(&b, "> held # %s\n", r.Held)
+	}
+	if !r.Wake.IsZero() {
+		fmt.Fprintf(&b, "> wake at %d\n", r.Wake.Unix()-at(0).Unix())
+	}
+	if b.Len() == 0 {
+		return "> nothing\n"
+	}
+	return b.String()
+}
+
+// A scenario is a story: commands change the cluster, "decide" decides, carries the
+// decisions out and is followed by what was decided in lines that begin with ">".
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, string(text))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != string(text) {
+				t.Errorf("the story went:\n%s", got)
+			}
+		})
+	}
+}
+
+// play returns the scenario with what is decided in it now.
+func play(t *testing.T, text string) string {
+	w := newWorld()
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, ">") {
+			continue
+		}
+		out.WriteString(line)
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || line[0] == '#':
+			if line == "# ---" { // the next story
+				w = newWorld()
+			}
+		case line == "decide":
+			r := Decide(w.snapshot())
+			out.WriteString(tell(r))
+			w.carryOut(r.Decisions)
+			if again := Decide(w.snapshot()); len(again.Decisions) > 0 {
+				t.Errorf("carried out, still to do:\n%s", tell(again))
+			}
+		default:
+			if err := w.command(line); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+		}
+	}
+	return out.String()
+}

@@ -1,0 +1,259 @@
+// Command bench measures the cluster on lab machines and prints each figure as a
+// ratio to what it runs beside it: systemd alone, on the same machine, in the same
+// run. "make bench" calls it; it needs root.
+//
+//	start one unit     fleetctl start UNIT until active, against writing the file
+//	                   and systemctl start UNIT
+//	start 50, 100      fleetctl start web@{1..N}, against systemctl start of as many
+//	idle               writes to the store a minute, CPU and memory of each daemon
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	exe := flag.String("flotilla", "bin/flotilla", "the binary to measure")
+	sizes := flag.String("machines", "1,3", "cluster sizes, comma separated")
+	rounds := flag.Int("rounds", 50, "how many single starts")
+	idle := flag.Duration("idle", time.Minute, "how long to watch the idle cluster")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := &bench{ctx: ctx, exe: *exe, rounds: *rounds, idle: *idle}
+	if err := b.run(strings.Split(*sizes, ",")); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type bench struct {
+	ctx    context.Context
+	exe    string
+	rounds int
+	idle   time.Duration
+}
+
+// run measures each cluster size on machines of its own.
+func (b *bench) run(sizes []string) error {
+	fmt.Printf("%s, %s\n", host(), time.Now().Format(time.DateOnly))
+	for _, size := range sizes {
+		n, err := strconv.Atoi(size)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-machines %q: not a number of machines", size)
+		}
+		if err := b.cluster(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) cluster(n int) (err error) {
+	if out, err := b.lab("up", strconv.Itoa(n), "--cluster"); err != nil {
+		return fmt.Errorf("boot the lab: %w\n%s", err, out)
+	}
+	defer func() {
+		// The lab goes down also when the run was interrupted.
+		out, downErr := exec.Command(b.exe, "lab", "down").CombinedOutput()
+		if err == nil && downErr != nil {
+			err = fmt.Errorf("take the lab down: %w\n%s", downErr, out)
+		}
+	}()
+	fmt.Printf("\n%d machine(s)\n", n)
+	fmt.Printf("%-28s %12s %12s %8s\n", "", "flotilla", "systemd", "ratio")
+	for _, step := range []func() error{b.single, func() error { return b.bulk(50) }, func() error { return b.bulk(100) }, func() error { return b.quiet(n) }} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) lab(args ...string) (string, error) {
+	out, err := exec.CommandContext(b.ctx, b.exe, append([]string{"lab"}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+// sh runs a script on machine m1.
+func (b *bench) sh(script string) (string, error) { return b.on("m1", script) }
+
+func (b *bench) on(machine, script string) (string, error) {
+	out, err := exec.CommandContext(b.ctx, b.exe, "lab", "exec", machine, "bash", "-c", script).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("on %s: %s: %w\n%s", machine, script, err, out)
+	}
+	return string(out), nil
+}
+
+const service = `[Service]
+ExecStart=/bin/sleep infinity
+`
+
+// timed runs the scripts on m1 in one shell and returns the seconds each took, as
+// the shell there saw it: starting the shell is not part of it.
+func (b *bench) timed(prepare string, scripts []string) ([]time.Duration, error) {
+	var s strings.Builder
+	s.WriteString("set -e\ncd /tmp\n" + prepare + "\n")
+	for _, script := range scripts {
+		fmt.Fprintf(&s, "t=$(date +%%s%%N); %s >/dev/null; echo took $(( $(date +%%s%%N) - t ))\n", script)
+	}
+	out, err := b.sh(s.String())
+	if err != nil {
+		return nil, err
+	}
+	var took []time.Duration
+	for line := range strings.Lines(out) {
+		if ns, ok := strings.CutPrefix(strings.TrimSpace(line), "took "); ok {
+			n, err := strconv.ParseInt(ns, 10, 64)
+			if err != nil {
+				return nil, err
+			}
+			took = append(took, time.Duration(n))
+		}
+	}
+	if len(took) != len(scripts) {
+		return nil, fmt.Errorf("%d of %d timings came back:\n%s", len(took), len(scripts), out)
+	}
+	return took, nil
+}
+
+func (b *bench) single() error {
+	var ours, bare []string
+	for i := range b.rounds {
+		ours = append(ours, fmt.Sprintf("fleetctl start one-%d.service", i))
+		bare = append(bare, fmt.Sprintf("cp bare.service /run/systemd/system/bare-%d.service && systemctl start bare-%d.service", i, i))
+	}
+	write := "cat > bare.service <<'E'\n" + service + "E\nfor i in $(seq 0 " + strconv.Itoa(b.rounds) + "); do cp bare.service one-$i.service; done"
+	a, err := b.timed(write, ours)
+	if err != nil {
+		return err
+	}
+	s, err := b.timed(write, bare)
+	if err != nil {
+		return err
+	}
+	row("start one unit, p50", quantile(a, 0.50), quantile(s, 0.50))
+	row("start one unit, p99", quantile(a, 0.99), quantile(s, 0.99))
+	_, err = b.sh(fmt.Sprintf("cd /tmp; fleetctl destroy one-{0..%d}.service; systemctl stop bare-{0..%d}.service; rm -f /run/systemd/system/bare-*", b.rounds-1, b.rounds-1))
+	return err
+}
+
+func (b *bench) bulk(n int) error {
+	write := "cat > bulk@.service <<'E'\n" + service + "E"
+	a, err := b.timed(write, []string{fmt.Sprintf("fleetctl start bulk@{1..%d}.service", n)})
+	if err != nil {
+		return err
+	}
+	s, err := b.timed(write, []string{fmt.Sprintf("cp bulk@.service /run/systemd/system/bare@.service && systemctl start bare@{1..%d}.service", n)})
+	if err != nil {
+		return err
+	}
+	row(fmt.Sprintf("start %d units", n), a[0], s[0])
+	_, err = b.sh(fmt.Sprintf("fleetctl destroy bulk@{1..%d}.service; systemctl stop bare@{1..%d}.service; rm -f /run/systemd/system/bare@*", n, n))
+	return err
+}
+
+func row(what string, ours, bare time.Duration) {
+	fmt.Printf("%-28s %12s %12s %7.1fx\n", what, ours.Round(100*time.Microsecond), bare.Round(100*time.Microsecond), float64(ours)/float64(bare))
+}
+
+// quantile of a copy, by nearest rank.
+func quantile(d []time.Duration, q float64) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	return s[min(len(s)-1, int(q*float64(len(s))))]
+}
+
+// quiet watches a cluster that does nothing but run ten units.
+func (b *bench) quiet(n int) error {
+	if _, err := b.sh("cd /tmp; fleetctl start bulk@{1..10}.service"); err != nil {
+		return err
+	}
+	before, err := b.daemons(n)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	select {
+	case <-time.After(b.idle):
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	}
+	after, err := b.daemons(n)
+	if err != nil {
+		return err
+	}
+	elapsed := time.Since(began)
+	writes := float64(after[0].revision-before[0].revision) / elapsed.Minutes()
+	fmt.Printf("%-28s %12.1f   revisions a minute (lease renewals make none)\n", "idle: writes to the store", writes)
+	for i, d := range after {
+		for j, name := range daemonNames {
+			cpu := float64(d.ticks[j]-before[i].ticks[j]) / 100 / elapsed.Seconds() * 100
+			fmt.Printf("%-28s %9.1f MB   %.2f %% of a core\n", fmt.Sprintf("idle: %s on m%d", name, i+1), float64(d.rssKB[j])/1024, cpu)
+		}
+	}
+	return nil
+}
+
+var daemonNames = []string{"etcd", "fleet"}
+
+// usage is what the daemons of one machine have used so far.
+type usage struct {
+	revision int64
+	rssKB    []int64 // by daemonNames
+	ticks    []int64 // CPU time in hundredths of a second
+}
+
+func (b *bench) daemons(n int) ([]usage, error) {
+	const script = `curl -s -o /dev/null -D - http://127.0.0.1:2379/v2/keys | tr -d '\r' | awk 'tolower($1)=="x-etcd-index:"{print $2}'
+for s in etcd fleet; do p=$(systemctl show -P MainPID $s.service)
+awk '/^VmRSS/{print $2}' /proc/$p/status; awk '{print $14+$15}' /proc/$p/stat; done`
+	var all []usage
+	for i := range n {
+		out, err := b.on(fmt.Sprintf("m%d", i+1), script)
+		if err != nil {
+			return nil, err
+		}
+		var v []int64
+		for _, f := range strings.Fields(out) {
+			x, err := strconv.ParseInt(f, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("read usage of m%d: %w\n%s", i+1, err, out)
+			}
+			v = append(v, x)
+		}
+		if len(v) != 1+2*len(daemonNames) {
+			return nil, fmt.Errorf("read usage of m%d: got %q", i+1, out)
+		}
+		all = append(all, usage{revision: v[0], rssKB: []int64{v[1], v[3]}, ticks: []int64{v[2], v[4]}})
+	}
+	return all, nil
+}
+
+// host says what the figures were taken on.
+func host() string {
+	cpu := "unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+				break
+			}
+		}
+	}
+	out, err := exec.Command("nproc").Output()
+	if err != nil {
+		return cpu
+	}
+	return cpu + ", " + strings.TrimSpace(string(out)) + " cores"
+}
