@@ -37,6 +37,9 @@ type Unit struct {
 	CurrentState string `json:"currentState,omitempty"`
 	// DesiredState is inactive, loaded or launched.
 	DesiredState string `json:"desiredState,omitempty"`
+	// Generation grows with every request for DesiredState, also for the value it
+	// already has; the original server did not have it. 0: not told.
+	Generation int64 `json:"generation,omitempty"`
 	// MachineID is the machine that the unit is placed on; empty for none and for
 	// global units.
 	MachineID string       `json:"machineID,omitempty"`
@@ -55,6 +58,9 @@ type UnitPage struct {
 
 // UnitState is what one machine's init system says of a unit.
 type UnitState struct {
+	// Generation is the one of the unit's that this machine has carried out; the
+	// original server did not have it. 0: not told.
+	Generation         int64  `json:"generation,omitempty"`
 	Hash               string `json:"hash,omitempty"` // 40 hex digits: the text that is loaded
 	MachineID          string `json:"machineID,omitempty"`
 	Name               string `json:"name,omitempty"`

@@ -8,9 +8,14 @@ package unit
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 )
+
+// ErrRefused is in the error of Install when the init system cannot run such a
+// text: trying the same text again is of no use. Other errors may pass.
+var ErrRefused = errors.New("unit refused")
 
 // Status is what the init system says of one unit.
 type Status struct {

@@ -1,0 +1,74 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// What an *Error can be matched against with errors.Is.
+var (
+	// ErrNotExist: the server answered 404. The unit does not exist, or the server
+	// does not have the resource at all.
+	ErrNotExist = errors.New("does not exist")
+	// ErrUnavailable: nobody answered, or the server cannot reach its store. The
+	// same request may succeed later.
+	ErrUnavailable = errors.New("fleet API not available")
+)
+
+// Error is a request that failed.
+type Error struct {
+	Endpoint string        // what was dialled, as configured
+	Request  string        // method and path: "PUT /fleet/v1/units/hello.service"
+	Code     int           // HTTP status of the answer; 0: there was none
+	Message  string        // the server's words; may be empty
+	Hint     string        // what the server suggests to try; may be empty
+	Waited   time.Duration // from the request to the failure
+	Err      error         // why there was no (readable) answer; nil if there was one
+}
+
+var _ error = (*Error)(nil)
+
+// Error says the server's words, or why there are none.
+func (e *Error) Error() string {
+	switch {
+	case e.Err != nil && e.Code == 0:
+		return fmt.Sprintf("no answer from the fleet API at %s: %v (waited %s)", e.Endpoint, e.Err, e.Waited.Round(100*time.Millisecond))
+	case e.Err != nil:
+		return fmt.Sprintf("%s: unusable answer from %s: %v", e.Request, e.Endpoint, e.Err)
+	case e.Message != "":
+		return fmt.Sprintf("Error %d: %s", e.Code, e.Message)
+	}
+	return fmt.Sprintf("Error %d: %s: %s", e.Code, e.Request, http.StatusText(e.Code))
+}
+
+// Unwrap returns why there was no answer.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether the failure is of the kind that target names.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case ErrNotExist:
+		return e.Code == http.StatusNotFound
+	case ErrUnavailable:
+		return e.Code == 0 && e.Err != nil && !errors.Is(e.Err, context.Canceled) ||
+			e.Code == http.StatusServiceUnavailable
+	}
+	return false
+}
+
+// plainCause removes what net/http wraps around an error: method and URL are in
+// Error already.
+func plainCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

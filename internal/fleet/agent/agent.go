@@ -1,0 +1,313 @@
+// Package agent makes one machine's units what its schedule says.
+//
+// It watches its own schedule alone, keeps the last known one on disk, plans with
+// nodeplan and carries the plan out, each unit independent of the others. What it
+// has carried out it remembers until the init system's units are gone (a reboot).
+//
+// Nothing that runs is stopped because the store, the engine or the agent itself
+// is away: a unit is stopped only because a schedule that was read from the store
+// says so.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/registry"
+	"flotilla/internal/unit"
+)
+
+// Config is what an agent needs to know of its machine.
+type Config struct {
+	Presence registry.Presence
+	// TTL is how long the machine counts as present after its last word.
+	TTL      time.Duration
+	StateDir string // survives a reboot: the last known schedule
+	RunDir   string // what the agent has carried out
+	// Epoch names one run of the init system. What was carried out in another one
+	// is forgotten.
+	Epoch string
+	// ColdStartAfter is how long the store is waited for after a reboot before
+	// the last known schedule is started from disk.
+	ColdStartAfter time.Duration
+}
+
+// Store is the registry as the agent uses it; *registry.Registry is one.
+type Store interface {
+	NewView() *registry.View
+	Follow(ctx context.Context, scope string, v *registry.View, changed func([]registry.Change, bool))
+	Hold(ctx context.Context, ttl time.Duration, resign bool, run func(context.Context, registry.Lease))
+	Join(ctx context.Context, lease registry.Lease, p registry.Presence, yieldTo string) error
+	Displaced(ctx context.Context, lease registry.Lease, machine string) (*registry.Presence, error)
+	Publish(ctx context.Context, lease registry.Lease, machine string, put []model.UnitState, remove []string) error
+}
+
+var _ Store = (*registry.Registry)(nil)
+
+// How often everything is asked for again though nothing was heard: signals of
+// the init system are reliable, so this is for what we do not know of.
+const resync = 5 * time.Minute
+
+// After a restart of the agent the store is given this long before units are
+// looked after by the schedule on disk. Nothing changes for units that run.
+const warmStartAfter = 2 * time.Second
+
+// Agent is one machine's agent. Make it with New.
+type Agent struct {
+	cfg     Config
+	manager unit.Manager
+	store   Store
+	log     *slog.Logger
+
+	inbox inbox
+	herald
+	schedule *registry.View
+
+	// What follows belongs to the loop alone.
+	units     map[string]*local
+	want      map[string]model.Placement
+	source    source
+	memory    memory
+	adopted   int64             // revision of the schedule in use
+	saved     int64             // that of the one on disk
+	diskErr   map[string]string // by file, what was said of it
+	coldStart time.Time
+	refused   map[string]bool // units whose text was refused in this round
+}
+
+// source is where the schedule in use comes from; the order is that of trust.
+type source int
+
+const (
+	nowhere source = iota
+	disk
+	store
+)
+
+// New makes an agent and touches nothing.
+func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
+	return &Agent{
+		cfg: cfg, manager: manager, store: st, log: log,
+		inbox:    inbox{wake: make(chan struct{}, 1), statuses: map[string]unit.Status{}},
+		herald:   newHerald(cfg.Presence),
+		schedule: st.NewView(),
+		units:    map[string]*local{},
+		diskErr:  map[string]string{},
+		refused:  map[string]bool{},
+	}
+}
+
+// Run looks after the machine's units until ctx is done. It calls ready when it
+// knows what the init system runs. All units go on running after it has returned.
+func (a *Agent) Run(ctx context.Context, ready func()) error {
+	if err := a.recall(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	a.inbox.jobs = &wg
+	wg.Go(func() { a.listen(ctx) })
+	wg.Go(func() { a.attend(ctx) })
+	return a.loop(ctx, ready)
+}
+
+// recall reads what an earlier run of the agent left behind.
+func (a *Agent) recall() error {
+	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+	}
+	known, err := loadSchedule(a.schedulePath(), a.cfg.Presence.ID)
+	if err != nil {
+		a.log.Warn("last known schedule left aside, waiting for the store", "err", err)
+	}
+	a.memory, err = loadMemory(a.memoryPath(), a.cfg.Epoch)
+	if err != nil {
+		a.log.Warn("memory of earlier work left aside", "err", err)
+	}
+	wait := a.cfg.ColdStartAfter
+	if len(a.memory.Units) > 0 {
+		wait = warmStartAfter
+	}
+	a.want, a.coldStart = known, time.Now().Add(wait)
+	return nil
+}
+
+// loop is the agent: wait for news, take it in, bring the units nearer to what is
+// wanted, say how they are.
+func (a *Agent) loop(ctx context.Context, ready func()) error {
+	if !a.survey(ctx) {
+		return nil
+	}
+	ready()
+	slow := time.NewTicker(resync)
+	defer slow.Stop()
+	for {
+		next := a.round(ctx)
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-a.inbox.wake:
+		case <-timer.C:
+		case <-slow.C:
+			a.inbox.askAll()
+		}
+		timer.Stop()
+	}
+}
+
+// survey waits until the init system has said what it runs; false: ctx is done.
+func (a *Agent) survey(ctx context.Context) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.inbox.wake:
+		}
+		news := a.inbox.take()
+		a.learn(ctx, news)
+		if news.installed != nil {
+			a.inbox.poke() // what else came with it is looked at in the first round
+			return true
+		}
+	}
+}
+
+// round does one turn of the loop and returns how long nothing will have to be
+// done if nothing happens.
+func (a *Agent) round(ctx context.Context) time.Duration {
+	a.learn(ctx, a.inbox.take())
+	a.choose()
+	if a.source != nowhere {
+		a.work(ctx)
+	}
+	a.remember()
+	a.announce(a.states())
+	return a.idle()
+}
+
+// idle is how long until time alone makes a difference.
+func (a *Agent) idle() time.Duration {
+	now := time.Now()
+	wait := resync
+	if a.source == nowhere {
+		wait = min(wait, a.coldStart.Sub(now))
+	}
+	for _, u := range a.units {
+		if !u.retryAt.IsZero() {
+			wait = min(wait, u.retryAt.Sub(now))
+		}
+	}
+	return max(wait, time.Millisecond)
+}
+
+// choose takes the schedule from the store, once it has been read, else from disk
+// when the store has been waited for.
+func (a *Agent) choose() {
+	switch loaded := a.inbox.scheduleLoaded(); {
+	case loaded:
+		rev, entries := a.schedule.Schedule()
+		if a.source != store {
+			a.log.Info("schedule read from the store", "units", len(entries))
+		}
+		if a.source != store || rev != a.adopted {
+			a.adopt(entries)
+		}
+		a.source, a.adopted = store, rev
+	case a.source == nowhere && !time.Now().Before(a.coldStart):
+		a.source = disk
+		a.log.Warn("store away, going on from the last known schedule", "units", len(a.want))
+	}
+}
+
+// adopt makes the entries what is wanted. An entry that cannot be read leaves the
+// last known one in force.
+func (a *Agent) adopt(entries []model.Placement) {
+	want := make(map[string]model.Placement, len(entries))
+	for _, p := range entries {
+		if p.Hash == "" {
+			known, ok := a.want[p.Unit]
+			if !ok {
+				continue
+			}
+			p = known
+		}
+		if old, ok := a.want[p.Unit]; ok && (old.Hash != p.Hash || old.Gen != p.Gen) {
+			a.local(p.Unit).forgive()
+		}
+		want[p.Unit] = p
+	}
+	a.want = want
+}
+
+// learn takes in what the init system says.
+func (a *Agent) learn(ctx context.Context, n news) {
+	for name, s := range n.statuses {
+		a.local(name).learn(s)
+	}
+	if n.installed != nil {
+		for name, u := range a.units {
+			_, u.installed = n.installed[name]
+		}
+		for name, hash := range n.installed {
+			a.local(name).installed, a.local(name).hash = true, hash
+		}
+	}
+	if n.installed != nil || n.all {
+		a.ask(ctx, a.names()...)
+	}
+	a.finish(ctx, n.outcomes)
+}
+
+// ask asks the init system for the statuses of units.
+func (a *Agent) ask(ctx context.Context, names ...string) {
+	if len(names) == 0 {
+		return
+	}
+	statuses, err := a.manager.Status(ctx, names...)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.log.Warn("ask for unit states", "units", len(names), "err", err)
+		}
+		return
+	}
+	for _, s := range statuses {
+		a.local(s.Name).learn(s)
+	}
+}
+
+// names is every unit the agent has to do with: wanted, installed or both.
+func (a *Agent) names() []string {
+	var out []string
+	for name := range a.want {
+		out = append(out, name)
+	}
+	for name, u := range a.units {
+		if _, wanted := a.want[name]; !wanted && u.installed {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func (a *Agent) local(name string) *local {
+	u, ok := a.units[name]
+	if !ok {
+		u = &local{}
+		a.units[name] = u
+	}
+	return u
+}
+
+var errUnfinished = errors.New("the init system went away before the job ended")

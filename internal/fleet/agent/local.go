@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/nodeplan"
+	"flotilla/internal/unit"
+)
+
+// local is what the agent knows of a unit on this machine, beside what it has
+// carried out, which is in its memory.
+type local struct {
+	installed bool
+	hash      string // of the installed text
+	status    unit.Status
+	known     bool // status has been heard
+	job       *job // under way
+
+	tries    int       // failures in a row
+	retryAt  time.Time // no step before; zero: none is held back
+	message  string    // what is published of the last failure
+	reported model.UnitState
+}
+
+// job is a job under way, and what will have been carried out with it.
+type job struct {
+	kind unit.Kind
+	done done
+}
+
+func (u *local) learn(s unit.Status) { u.status, u.known = s, true }
+
+// Waits between tries of a step that failed, doubling.
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// fail notes a failure and reports whether it is news: the first of its kind.
+func (u *local) fail(now time.Time, message string) bool {
+	fresh := u.tries == 0 || u.message != message
+	wait := min(firstRetry<<min(u.tries, 20), lastRetry)
+	u.tries++
+	u.message = message
+	u.retryAt = now.Add(wait)
+	return fresh
+}
+
+// forgive ends the wait after failures: something has changed or has succeeded.
+func (u *local) forgive() { u.tries, u.retryAt, u.message = 0, time.Time{}, "" }
+
+// have is the unit as the plan sees it.
+func (u *local) have(now time.Time, d done) nodeplan.Have {
+	if !u.retryAt.IsZero() && !now.Before(u.retryAt) {
+		u.retryAt = time.Time{}
+	}
+	return nodeplan.Have{
+		Installed:  u.installed,
+		Hash:       u.hash,
+		Active:     u.status.Active,
+		NeedReload: u.status.NeedReload,
+		DoneGen:    d.Gen,
+		DoneState:  d.State,
+		DoneHash:   d.Hash,
+		// A unit whose status is not known may be running: nothing is done to it.
+		Busy:    u.job != nil || !u.retryAt.IsZero() || !u.known,
+		Refused: d.Refused,
+	}
+}
+
+// state is the unit as it is published; false: nothing is known of it yet.
+func (u *local) state(name, machine string, d done, now time.Time) (model.UnitState, bool) {
+	if !u.known {
+		return model.UnitState{}, false
+	}
+	s := model.UnitState{
+		Unit: name, Machine: machine, Hash: u.hash,
+		Load: u.status.Load, Active: u.status.Active, Sub: u.status.Sub,
+		Message: u.message, Gen: d.Gen, At: u.reported.At,
+	}
+	if s != u.reported {
+		s.At = now
+		u.reported = s
+	}
+	return s, true
+}
+
+// states is all that is published of this machine's units.
+func (a *Agent) states() map[string]model.UnitState {
+	now := time.Now()
+	out := map[string]model.UnitState{}
+	for _, name := range a.names() {
+		if s, ok := a.local(name).state(name, a.cfg.Presence.ID, a.memory.Units[name], now); ok {
+			out[name] = s
+		}
+	}
+	return out
+}

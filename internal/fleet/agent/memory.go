@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"flotilla/internal/atomicfile"
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/unitfile"
+)
+
+// memory is what the agent has carried out, kept in RunDir/agent.json. It is true
+// as long as the init system's units live.
+type memory struct {
+	Epoch string          `json:"epoch"`
+	Units map[string]done `json:"units"`
+	dirty bool
+}
+
+// done is what the agent has carried out for a unit.
+type done struct {
+	Gen     int64       `json:"gen"`
+	State   model.State `json:"state"`
+	Hash    string      `json:"hash,omitempty"`    // of the text last started
+	Refused string      `json:"refused,omitempty"` // hash of a text not to be tried again
+}
+
+func (m *memory) set(name string, d done) {
+	if m.Units[name] != d {
+		m.Units[name] = d
+		m.dirty = true
+	}
+}
+
+func (m *memory) drop(name string) {
+	if _, ok := m.Units[name]; ok {
+		delete(m.Units, name)
+		m.dirty = true
+	}
+}
+
+func (a *Agent) memoryPath() string   { return filepath.Join(a.cfg.RunDir, "agent.json") }
+func (a *Agent) schedulePath() string { return filepath.Join(a.cfg.StateDir, "schedule.json") }
+
+// loadMemory reads the memory of an epoch; one of another epoch is empty.
+func loadMemory(path, epoch string) (memory, error) {
+	fresh := memory{Epoch: epoch, Units: map[string]done{}}
+	var m memory
+	if err := readJSON(path, &m); err != nil {
+		return fresh, err
+	}
+	if m.Epoch != epoch || m.Units == nil {
+		return fresh, nil
+	}
+	return m, nil
+}
+
+// scheduleFile is the last known schedule on disk.
+type scheduleFile struct {
+	Machine string          `json:"machine"`
+	Units   []scheduleEntry `json:"units"`
+}
+
+type scheduleEntry struct {
+	Unit    string      `json:"unit"`
+	Hash    string      `json:"hash"`
+	Desired model.State `json:"desired"`
+	Gen     int64       `json:"gen"`
+	Leaving bool        `json:"leaving,omitempty"`
+	Text    string      `json:"text"`
+}
+
+func loadSchedule(path, machine string) (map[string]model.Placement, error) {
+	var f scheduleFile
+	if err := readJSON(path, &f); err != nil {
+		return nil, err
+	}
+	if f.Machine != "" && f.Machine != machine {
+		return nil, fmt.Errorf("%s is the schedule of machine %s", path, f.Machine)
+	}
+	out := make(map[string]model.Placement, len(f.Units))
+	for _, e := range f.Units {
+		if unitfile.HashText(e.Text) != e.Hash {
+			return nil, fmt.Errorf("%s: the text of unit %s is damaged", path, e.Unit)
+		}
+		out[e.Unit] = model.Placement{
+			Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
+			Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving,
+		}
+	}
+	return out, nil
+}
+
+func encodeSchedule(machine string, want map[string]model.Placement) []byte {
+	f := scheduleFile{Machine: machine}
+	for _, p := range sortedValues(want) {
+		f.Units = append(f.Units, scheduleEntry{
+			Unit: p.Unit, Hash: p.Hash, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Text: p.Text,
+		})
+	}
+	b, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		panic(fmt.Sprintf("agent: encode schedule: %v", err)) // strings and numbers
+	}
+	return b
+}
+
+// remember writes down what has changed. A disk that takes nothing is said once
+// and tried again at the next change: units matter more.
+func (a *Agent) remember() {
+	if a.memory.dirty {
+		b, err := json.Marshal(a.memory)
+		if err == nil {
+			err = atomicfile.Write(a.memoryPath(), b, 0o600)
+		}
+		a.diskSaid("memory", err)
+		a.memory.dirty = err != nil
+	}
+	if a.source != store || a.adopted == a.saved {
+		return
+	}
+	// Texts may hold secrets of Environment=, hence the mode.
+	err := atomicfile.Write(a.schedulePath(), encodeSchedule(a.cfg.Presence.ID, a.want), 0o600)
+	a.diskSaid("schedule", err)
+	if err == nil {
+		a.saved = a.adopted
+	}
+}
+
+func (a *Agent) diskSaid(what string, err error) {
+	if err == nil {
+		delete(a.diskErr, what)
+		return
+	}
+	if a.diskErr[what] != err.Error() {
+		a.diskErr[what] = err.Error()
+		a.log.Error("agent cannot write down what it knows: a restart may start units again", "what", what, "err", err)
+	}
+}
+
+// readJSON reads a file; one that is not there leaves v as it is.
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/nodeplan"
+	"flotilla/internal/unit"
+)
+
+// maxRounds bounds how often one turn of the loop plans anew after its own steps.
+// A plan is empty after two or three; more is a fault that must not spin.
+const maxRounds = 8
+
+// Files are written so many at a time.
+const installers = 8
+
+// work brings the units as near to what is wanted as can be without waiting for a
+// job: the rest follows when the jobs have ended.
+func (a *Agent) work(ctx context.Context) {
+	a.ask(ctx, a.unknown()...)
+	for range maxRounds {
+		steps := nodeplan.Plan(a.want, a.have())
+		if len(steps) == 0 || ctx.Err() != nil {
+			return
+		}
+		a.execute(ctx, steps)
+	}
+	a.log.Error("the plan does not come to an end, waiting for the next event")
+}
+
+// unknown is the units whose status nobody has told yet.
+func (a *Agent) unknown() []string {
+	var out []string
+	for _, name := range a.names() {
+		if !a.local(name).known {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func (a *Agent) have() map[string]nodeplan.Have {
+	now := time.Now()
+	out := make(map[string]nodeplan.Have, len(a.units))
+	for _, name := range a.names() {
+		out[name] = a.local(name).have(now, a.memory.Units[name])
+	}
+	return out
+}
+
+// execute carries steps out in the order of their phases. A unit whose step has to
+// be waited for, or has failed, takes no further step; the others go on.
+func (a *Agent) execute(ctx context.Context, steps []nodeplan.Step) {
+	clear(a.refused)
+	byOp := map[nodeplan.Op][]nodeplan.Step{}
+	for _, s := range steps {
+		byOp[s.Op] = append(byOp[s.Op], s)
+	}
+	a.start(ctx, unit.Stop, byOp[nodeplan.Stop])
+	a.files(ctx, byOp[nodeplan.Remove], a.removeFile)
+	a.files(ctx, byOp[nodeplan.Install], a.installFile)
+	if reload := byOp[nodeplan.Reload]; len(reload) > 0 {
+		a.reload(ctx, reload[0], byOp[nodeplan.Install])
+	}
+	a.start(ctx, unit.Start, byOp[nodeplan.Start])
+	a.start(ctx, unit.Restart, byOp[nodeplan.Restart])
+	for _, s := range a.free(byOp[nodeplan.Record]) {
+		a.say(s)
+		a.memory.set(s.Unit, a.intent(s.Unit))
+		a.local(s.Unit).forgive()
+	}
+}
+
+// free leaves out the steps of units that are waiting, or whose text was refused.
+func (a *Agent) free(steps []nodeplan.Step) []nodeplan.Step {
+	var out []nodeplan.Step
+	for _, s := range steps {
+		if u := a.local(s.Unit); u.job == nil && u.retryAt.IsZero() && !a.refused[s.Unit] {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (a *Agent) say(s nodeplan.Step) { a.log.Info(string(s.Op), "unit", s.Unit, "why", s.Why) }
+
+// start sends jobs, all at once.
+func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step) {
+	var jobs []unit.Job
+	for _, s := range a.free(steps) {
+		a.say(s)
+		a.local(s.Unit).job = &job{kind: kind, done: a.intent(s.Unit)}
+		jobs = append(jobs, unit.Job{Kind: kind, Unit: s.Unit})
+	}
+	a.send(ctx, jobs)
+}
+
+// intent is what will have been carried out for a unit once its job has ended.
+func (a *Agent) intent(name string) done {
+	p := a.want[name]
+	d := a.memory.Units[name]
+	d.Gen, d.State = p.Gen, p.Desired
+	if p.Desired == model.Launched {
+		d.Hash = p.Hash
+	}
+	return d
+}
+
+// files runs a step on files for several units at a time, then asks for the units'
+// statuses: the init system has another view of them now.
+func (a *Agent) files(ctx context.Context, steps []nodeplan.Step, do func(context.Context, string) error) {
+	steps = a.free(steps)
+	if len(steps) == 0 {
+		return
+	}
+	errs := make([]error, len(steps))
+	gate := make(chan struct{}, installers)
+	var wg sync.WaitGroup
+	for i, s := range steps {
+		a.say(s)
+		gate <- struct{}{}
+		wg.Go(func() {
+			errs[i] = do(ctx, s.Unit)
+			<-gate
+		})
+	}
+	wg.Wait()
+	var changed []string
+	for i, s := range steps {
+		a.filed(s, errs[i])
+		changed = append(changed, s.Unit)
+	}
+	a.ask(ctx, changed...)
+}
+
+func (a *Agent) installFile(ctx context.Context, name string) error {
+	return a.manager.Install(ctx, name, a.want[name].Text)
+}
+
+func (a *Agent) removeFile(ctx context.Context, name string) error {
+	return a.manager.Remove(ctx, name)
+}
+
+// filed takes in how a step on a unit's file ended.
+func (a *Agent) filed(s nodeplan.Step, err error) {
+	u := a.local(s.Unit)
+	switch {
+	case errors.Is(err, unit.ErrRefused):
+		d := a.memory.Units[s.Unit]
+		d.Refused = a.want[s.Unit].Hash
+		a.memory.set(s.Unit, d)
+		a.refused[s.Unit] = true
+		u.message = err.Error()
+		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", err)
+	case err != nil:
+		a.failed(s.Unit, fmt.Sprintf("%s: %v", s.Op, err))
+	case s.Op == nodeplan.Install:
+		u.installed, u.hash = true, a.want[s.Unit].Hash
+		u.forgive()
+	case s.Op == nodeplan.Remove:
+		u.installed, u.hash = false, ""
+		u.forgive()
+		a.memory.drop(s.Unit)
+	}
+}
+
+func (a *Agent) failed(name, message string) {
+	u := a.local(name)
+	if u.fail(time.Now(), message) {
+		a.log.Warn("step failed, trying again", "unit", name, "err", message, "next_try", time.Until(u.retryAt))
+	}
+}
+
+// reload has changed files read again. If that fails the units with changed files
+// wait; the others go on.
+func (a *Agent) reload(ctx context.Context, s nodeplan.Step, installed []nodeplan.Step) {
+	a.say(s)
+	err := a.manager.Reload(ctx)
+	if err == nil {
+		a.ask(ctx, a.names()...)
+		return
+	}
+	waiting := map[string]bool{}
+	for _, step := range installed {
+		waiting[step.Unit] = true
+	}
+	for name, u := range a.units {
+		if waiting[name] || u.status.NeedReload {
+			a.failed(name, fmt.Sprintf("reload: %v", err))
+		}
+	}
+}
+
+// finish takes in how jobs ended. Their units are asked for first: the signals of
+// a change may come after that of the job's end.
+func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
+	var names []string
+	for _, o := range outcomes {
+		names = append(names, o.Job.Unit)
+	}
+	a.ask(ctx, names...)
+	for _, o := range outcomes {
+		u := a.local(o.Job.Unit)
+		j := u.job
+		if j == nil {
+			continue
+		}
+		u.job = nil
+		a.ended(o, u, j)
+	}
+}
+
+// ended judges the end of a job. A start that was queued has been carried out
+// however it ended: what happens to a unit that fails is its Restart=. A stop has
+// been carried out when nothing runs any more.
+func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
+	name, stopped := o.Job.Unit, quiet(u.status)
+	switch {
+	case j.kind == unit.Stop && !stopped && o.Err == nil:
+		a.failed(name, fmt.Sprintf("stop: the job has ended (%s) and the unit is %s", o.Result, u.status.Active))
+	case o.Err != nil && (j.kind != unit.Stop || !stopped):
+		a.failed(name, fmt.Sprintf("%s: %v", j.kind, o.Err))
+	default:
+		u.forgive()
+		if _, wanted := a.want[name]; wanted && (j.kind != unit.Stop || j.done.State == model.Loaded) {
+			a.memory.set(name, j.done)
+		}
+		if j.kind != unit.Stop && o.Result != unit.Done && o.Result != unit.Skipped {
+			u.message = fmt.Sprintf("%s job ended with result %q", j.kind, o.Result)
+			a.log.Warn("job did not succeed", "unit", name, "job", j.kind, "result", o.Result)
+		}
+	}
+}
+
+// quiet reports whether nothing of the unit runs.
+func quiet(s unit.Status) bool {
+	return s.Active == "" || s.Active == "inactive" || s.Active == "failed"
+}

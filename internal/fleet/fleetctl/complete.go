@@ -1,0 +1,42 @@
+package fleetctl
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// completeLimit is how long a shell waits for unit names: a person has pressed a
+// key.
+const completeLimit = time.Second
+
+// completeUnits offers the units that the cluster knows.
+func (s *session) completeUnits(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return s.unitsWith(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeUnitsAndFiles offers the units that the cluster knows, and files where
+// none fits.
+func (s *session) completeUnitsAndFiles(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return s.unitsWith(cmd.Context(), typed), cobra.ShellCompDirectiveDefault
+}
+
+// unitsWith is the known units that begin with typed; none if the server does not
+// answer, since a shell has nowhere to show an error.
+func (s *session) unitsWith(ctx context.Context, typed string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completeLimit)
+	defer cancel()
+	names, err := s.unitNames(ctx)
+	if err != nil {
+		return nil
+	}
+	var fits []string
+	for _, n := range names {
+		if strings.HasPrefix(n, typed) {
+			fits = append(fits, n)
+		}
+	}
+	return fits
+}

@@ -1,0 +1,272 @@
+package fleetctl
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"flotilla/client/fleet"
+	"flotilla/internal/applet"
+	"flotilla/internal/cli"
+	"flotilla/internal/endpoint"
+	"flotilla/internal/fault"
+	"flotilla/internal/logx"
+)
+
+// Applet is the program fleetctl.
+func Applet() applet.Applet {
+	return applet.Applet{
+		Name:    "fleetctl",
+		Group:   "Units",
+		Summary: "start, stop and look at the cluster's units",
+		Run:     run,
+	}
+}
+
+func run(ctx context.Context, env applet.Env) int {
+	s := &session{env: env}
+	root := s.root()
+	args, err := resolveCommand(root, cli.SingleDash(root, env.Args))
+	if err == nil {
+		err = envFlags(root.PersistentFlags(), env)
+	}
+	if err != nil {
+		fault.Print(env.Stderr, root.Name(), err)
+		return fault.ExitCode(err)
+	}
+	env.Args = args
+	return cli.Run(ctx, env, root)
+}
+
+// session is one invocation: its streams, its global flags and its client.
+type session struct {
+	env    applet.Env
+	global globals
+	client *fleet.Client // made by api
+}
+
+// globals are the flags that every command has.
+type globals struct {
+	endpoint string
+	driver   string
+	timeout  seconds
+	debug    bool
+	caFile   string
+	certFile string
+	keyFile  string
+}
+
+func (s *session) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fleetctl",
+		Short: "start, stop and look at the cluster's units",
+		Long: "fleetctl " + applet.Version + ": start, stop and look at the cluster's units.\n\n" +
+			"A unit is named as its file is; \".service\" may be left out. hello@{1..3} names three\n" +
+			"instances, 'hello@*' all that the cluster knows (stop, unload, destroy, status, list-*).\n" +
+			"Commands may be shortened as long as they are unambiguous. Every flag below has an\n" +
+			"environment variable: --endpoint is FLEETCTL_ENDPOINT.",
+		Version: applet.Version,
+		Args:    cobra.ArbitraryArgs,
+	}
+	root.SetVersionTemplate("fleetctl version {{.Version}}\n")
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	s.globalFlags(root.PersistentFlags())
+	root.AddCommand(s.listMachines(), s.listUnits(), s.listUnitFiles(),
+		s.submit(), s.load(), s.start(), s.stop(), s.unload(), s.destroy(),
+		s.cat(), s.status(), s.journal(), s.verify(), s.version())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+func (s *session) globalFlags(f *pflag.FlagSet) {
+	s.global.timeout = seconds(fleet.DefaultRequestTimeout)
+	f.StringVar(&s.global.endpoint, "endpoint", "", "fleet API: unix:///PATH, http://HOST:PORT or https://HOST:PORT (default: this machine's daemon, else a running 'flotilla up')")
+	f.StringVar(&s.global.driver, "driver", "API", "how to reach the cluster; API is the only one")
+	f.Var(&s.global.timeout, "request-timeout", "limit of one request, in seconds or as 500ms")
+	f.BoolVar(&s.global.debug, "debug", false, "tell every request on stderr")
+	f.StringVar(&s.global.caFile, "ca-file", "", "https: certificate authority that vouches for the server (default: the system's)")
+	f.StringVar(&s.global.certFile, "cert-file", "", "https: certificate to show to the server")
+	f.StringVar(&s.global.keyFile, "key-file", "", "https: key of that certificate")
+}
+
+// envFlags gives flags the values of their FLEETCTL_ variables; the command line is
+// read later and wins.
+func envFlags(flags *pflag.FlagSet, env applet.Env) error {
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		key := "FLEETCTL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v := env.Getenv(key); v != "" {
+			if err := f.Value.Set(v); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s=%q: %w", key, v, err))
+			}
+		}
+	})
+	return fault.Code(fault.ExitUsage, errors.Join(errs...))
+}
+
+// seconds is a duration flag that takes plain seconds, as the original did.
+type seconds time.Duration
+
+func (s *seconds) String() string { return time.Duration(*s).String() }
+func (s *seconds) Type() string   { return "SECONDS" }
+
+func (s *seconds) Set(v string) error {
+	d, err := time.ParseDuration(v)
+	if f, ferr := strconv.ParseFloat(v, 64); ferr == nil {
+		d, err = time.Duration(f*float64(time.Second)), nil
+	}
+	if err != nil || d <= 0 {
+		return fmt.Errorf("want seconds above 0, such as 3 or 500ms")
+	}
+	*s = seconds(d)
+	return nil
+}
+
+// api returns the client of this invocation, made on first use.
+func (s *session) api() (*fleet.Client, error) {
+	if s.client != nil {
+		return s.client, nil
+	}
+	c, err := s.newClient()
+	if err != nil {
+		return nil, sentence("Unable to initialize client: %w", err)
+	}
+	s.client = c
+	return c, nil
+}
+
+func (s *session) newClient() (*fleet.Client, error) {
+	if s.global.driver != "API" {
+		return nil, fault.Hint(fmt.Errorf("unrecognized driver %q", s.global.driver),
+			"leave out --driver (FLEETCTL_DRIVER) and give the fleet API as --endpoint")
+	}
+	at := s.global.endpoint
+	if at == "" {
+		at = endpoint.Fleet(s.env)
+	}
+	if first, rest, several := strings.Cut(at, ","); several {
+		fmt.Fprintf(s.env.Stderr, "WARNING: only the first endpoint is used: %s (not %s)\n", first, rest)
+		at = first
+	}
+	tlsConfig, err := s.tls()
+	if err != nil {
+		return nil, err
+	}
+	return fleet.New(fleet.Config{Endpoint: at, RequestTimeout: time.Duration(s.global.timeout), TLS: tlsConfig, Log: s.log()})
+}
+
+func (s *session) log() *slog.Logger {
+	if s.global.debug {
+		return logx.New(s.env.Stderr, slog.LevelDebug)
+	}
+	return logx.Discard()
+}
+
+// tls reads the certificates; nil without any. The server is verified always.
+func (s *session) tls() (*tls.Config, error) {
+	g := s.global
+	if (g.certFile == "") != (g.keyFile == "") {
+		return nil, errors.New("--cert-file and --key-file go together")
+	}
+	if g.caFile == "" && g.certFile == "" {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if g.caFile != "" {
+		pem, err := os.ReadFile(g.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("read --ca-file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca-file %s: no certificate in it", g.caFile)
+		}
+	}
+	if g.certFile != "" {
+		cert, err := tls.LoadX509KeyPair(g.certFile, g.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read --cert-file and --key-file: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}
+
+// reporting makes a command's function. Its errors are printed the way the
+// original did, without the program's name in front; usage errors are left to cli.
+func (s *session) reporting(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := f(cmd.Context(), args)
+		if code := fault.ExitCode(err); code != fault.ExitUsage || err == nil {
+			s.report(err)
+			return fault.Code(code, silent(err))
+		}
+		return err
+	}
+}
+
+func silent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.ErrSilent
+}
+
+// report prints err and what to try.
+func (s *session) report(err error) {
+	if err == nil || errors.Is(err, fault.ErrSilent) {
+		return
+	}
+	fmt.Fprintln(s.env.Stderr, err)
+	for _, h := range append(fault.Hints(err), apiHints(err)...) {
+		fmt.Fprintf(s.env.Stderr, "hint: %s\n", h)
+	}
+}
+
+// apiHints says what to try when the API failed, or did not answer.
+func apiHints(err error) []string {
+	var e *fleet.Error
+	switch {
+	case !errors.As(err, &e):
+		return nil
+	case e.Hint != "":
+		return []string{e.Hint}
+	case e.Code == http.StatusNotFound && e.Message == "":
+		return []string{"this server does not have that; on the unit's machine 'systemctl status' and 'journalctl -u' say the same"}
+	case errors.Is(err, fs.ErrPermission):
+		return []string{"the socket belongs to somebody else: run this as root, or as its owner"}
+	case e.Code == 0 && errors.Is(err, fleet.ErrUnavailable):
+		return []string{
+			"start the daemon: 'systemctl start fleet' where it is installed, 'flotilla up' for a first try",
+			"if it runs elsewhere, name it with --endpoint or FLEETCTL_ENDPOINT",
+		}
+	case e.Code == http.StatusServiceUnavailable || e.Code == http.StatusInternalServerError && e.Message == "":
+		return []string{"the daemon answers and cannot reach the store: units go on running; 'journalctl -u fleet' and 'journalctl -u etcd' say more"}
+	}
+	return nil
+}
+
+// noArgs refuses arguments. cobra's own check speaks of an unknown command.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no arguments, got %q", cmd.Name(), args[0])
+	}
+	return nil
+}
+
+// sentence makes an error of one of the original's sentences, which begin with a
+// capital.
+func sentence(format string, args ...any) error { return fmt.Errorf(format, args...) }

@@ -1,0 +1,312 @@
+// Package fleetd is the daemon of a machine: its agent, its share in the engine,
+// the HTTP API, and what it serves to other machines.
+package fleetd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"flotilla/internal/applet"
+	"flotilla/internal/fleet/agent"
+	"flotilla/internal/fleet/engine"
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/peer"
+	"flotilla/internal/fleet/registry"
+	"flotilla/internal/fleet/sched"
+	"flotilla/internal/fleet/unitshttp"
+	"flotilla/internal/lifecycle"
+	"flotilla/internal/unit"
+)
+
+// Deps is what a daemon gets from outside. Manager and Log are required.
+type Deps struct {
+	Manager unit.Manager
+	Log     unit.LogReader
+	Logger  *slog.Logger // nil: silent
+	// Listeners serve the HTTP API; none: Config.APISocket is made. The daemon
+	// closes them.
+	Listeners []net.Listener
+	// Reload delivers new configurations, of which the metadata and the address
+	// are taken over while running; nil: never.
+	Reload <-chan Config
+	// Epoch names one run of the init system: what the agent remembers having
+	// done in another epoch is forgotten, since its units ended with it. Empty:
+	// the kernel's boot id.
+	Epoch string
+}
+
+// Daemon is one machine's fleetd. Make it with New.
+type Daemon struct {
+	cfg  Config
+	deps Deps
+	log  *slog.Logger
+}
+
+// New makes a daemon and touches nothing.
+func New(cfg Config, deps Deps) *Daemon {
+	log := deps.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Daemon{cfg: cfg, deps: deps, log: log}
+}
+
+// Run runs the daemon until ctx is done. It calls ready when the API listens and
+// the agent looks after the machine's units, also while the store is away. Units
+// go on running after it has returned, and the machine counts as present for
+// another AgentTTL, so that a restart moves nothing.
+func (d *Daemon) Run(ctx context.Context, ready func()) error {
+	p, err := d.assemble()
+	if err != nil {
+		return err
+	}
+	defer p.registry.Close()
+	return lifecycle.Run(ctx, d.log,
+		lifecycle.Part{Name: "agent", Run: p.agent.Run},
+		lifecycle.Part{Name: "engine", Run: p.runEngine},
+		lifecycle.Part{Name: "peers", Run: p.runPeers},
+		lifecycle.Part{Name: "api", Run: p.runAPI},
+		lifecycle.Part{Name: "upkeep", Run: func(ctx context.Context, started func()) error {
+			started()
+			d.log.Info("fleetd runs", "machine", p.presence.ID, "name", p.presence.Hostname, "version", applet.Version)
+			ready()
+			p.upkeep(ctx)
+			return nil
+		}},
+	)
+}
+
+// parts is a daemon put together.
+type parts struct {
+	*Daemon
+	presence registry.Presence
+	registry *registry.Registry
+	agent    *agent.Agent
+	engine   *engine.Engine
+	identity peer.Identity
+	peerLn   net.Listener // nil: peers are off
+	apiLns   []net.Listener
+}
+
+// assemble finds out who this machine is and puts the parts together.
+func (d *Daemon) assemble() (*parts, error) {
+	p := &parts{Daemon: d}
+	var err error
+	if p.presence, p.identity, err = d.whoAmI(); err != nil {
+		return nil, err
+	}
+	epoch := d.deps.Epoch
+	if epoch == "" {
+		if epoch, err = bootID(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	tls, err := d.storeTLS()
+	if err == nil {
+		p.registry, err = registry.Open(registry.Config{
+			Endpoints: d.cfg.EtcdServers, TLS: tls,
+			Username: d.cfg.EtcdUsername, Password: d.cfg.EtcdPassword,
+			Prefix: d.cfg.EtcdKeyPrefix, Timeout: d.cfg.EtcdRequestTimeout,
+		}, d.log)
+	}
+	if err != nil {
+		p.closeListeners()
+		return nil, err
+	}
+	p.agent = agent.New(agent.Config{
+		Presence: p.presence, TTL: d.cfg.AgentTTL, StateDir: d.cfg.StateDir, RunDir: d.cfg.RunDir,
+		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter,
+	}, d.deps.Manager, p.registry, d.log)
+	p.engine = engine.New(engine.Config{
+		Machine: p.presence.ID, Resync: d.cfg.EngineReconcileInterval,
+		Policy: sched.Policy{MoveAfter: d.cfg.MoveAfter},
+	}, p.registry, d.log)
+	return p, nil
+}
+
+// whoAmI finds the machine's id, names and keys.
+func (d *Daemon) whoAmI() (registry.Presence, peer.Identity, error) {
+	var p registry.Presence
+	id, err := machineID(d.cfg.MachineID)
+	if err != nil {
+		return p, peer.Identity{}, err
+	}
+	if err := makeDirs(d.cfg.StateDir, d.cfg.RunDir); err != nil {
+		return p, peer.Identity{}, err
+	}
+	identity, err := peer.LoadIdentity(d.inState("peer.key"))
+	if err != nil {
+		return p, peer.Identity{}, err
+	}
+	instance, err := instanceToken(d.inState("instance"))
+	if err != nil {
+		return p, peer.Identity{}, err
+	}
+	return registry.Presence{
+		Machine: model.Machine{
+			ID: id, IP: d.address(), Hostname: hostname(d.cfg.Hostname), Metadata: d.cfg.Metadata,
+			Version: applet.Version, Boot: rand.Text(),
+		},
+		Instance: instance,
+	}, identity, nil
+}
+
+// listen takes the sockets, so that what is in use is said before anything runs.
+func (p *parts) listen() error {
+	ln, err := listenPeers(p.cfg.PeerListen)
+	if err != nil {
+		return err
+	}
+	if ln != nil {
+		p.peerLn = ln
+		p.presence.PeerKey = p.identity.Key()
+		p.presence.PeerAddr = peerAddr(ln.Addr(), p.presence.IP)
+	}
+	p.apiLns = p.deps.Listeners
+	if len(p.apiLns) == 0 {
+		api, err := listenUnix(p.cfg.APISocket)
+		if err != nil {
+			p.closeListeners()
+			return err
+		}
+		p.apiLns = []net.Listener{api}
+	}
+	return nil
+}
+
+func (p *parts) closeListeners() {
+	if p.peerLn != nil {
+		p.peerLn.Close()
+	}
+	for _, ln := range p.apiLns {
+		ln.Close()
+	}
+}
+
+func (p *parts) runEngine(ctx context.Context, ready func()) error {
+	ready()
+	if p.cfg.DisableEngine {
+		<-ctx.Done()
+		return nil
+	}
+	p.engine.Run(ctx)
+	return nil
+}
+
+func (p *parts) runPeers(ctx context.Context, ready func()) error {
+	ready()
+	if p.peerLn == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return peer.NewServer(p.identity, p.presence.Hostname, p.trusted, p.local(), p.log).Serve(ctx, p.peerLn)
+}
+
+// trusted accepts the key of a machine that is present.
+func (p *parts) trusted(ctx context.Context, key string) error {
+	v, err := p.registry.ReadMachines(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range v.Machines() {
+		if m.PeerKey == key {
+			return nil
+		}
+	}
+	return errors.New("no machine of the cluster has that key")
+}
+
+// local is what this machine can say of its own units.
+type local struct {
+	unit.LogReader
+	unit.Manager
+}
+
+func (p *parts) local() local { return local{LogReader: p.deps.Log, Manager: p.deps.Manager} }
+
+func (p *parts) runAPI(ctx context.Context, ready func()) error {
+	deps := unitshttp.Deps{
+		Store: p.registry, Local: p.local(), Problem: p.agent.Problem,
+		Metrics: metrics(p.engine.Stats(), p.registry), Log: p.log,
+	}
+	if p.peerLn != nil {
+		deps.Peers = peer.NewClient(p.identity)
+	}
+	server := &http.Server{
+		Handler: unitshttp.New(unitshttp.Config{
+			Machine: p.presence.ID, Hostname: p.presence.Hostname, Version: applet.Version,
+			TokenLimit: p.cfg.TokenLimit, Patience: p.cfg.EtcdRequestTimeout,
+		}, deps),
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	ended := make(chan error, len(p.apiLns))
+	for _, ln := range p.apiLns {
+		go func() { ended <- server.Serve(ln) }()
+	}
+	ready()
+	select {
+	case err := <-ended:
+		server.Close()
+		return fmt.Errorf("serve the API: %w", err)
+	case <-ctx.Done():
+	}
+	// Requests see ctx end; those that only have to be written out may do so.
+	limited, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := server.Shutdown(limited); err != nil {
+		server.Close()
+	}
+	return nil
+}
+
+// addressEvery is how often the machine's address is detected anew.
+const addressEvery = time.Minute
+
+// upkeep keeps what the machine says of itself true until ctx is done.
+func (p *parts) upkeep(ctx context.Context) {
+	tick := time.NewTicker(addressEvery)
+	defer tick.Stop()
+	cfg := p.cfg
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case next, ok := <-p.deps.Reload:
+			if !ok {
+				p.deps.Reload = nil
+				continue
+			}
+			cfg.Metadata, cfg.PublicIP = next.Metadata, next.PublicIP
+			p.log.Info("configuration read again", "metadata", cfg.Metadata)
+		}
+		p.renew(cfg)
+	}
+}
+
+// renew publishes address and metadata if they are not what was published.
+func (p *parts) renew(cfg Config) {
+	next := p.presence
+	next.IP, next.Metadata = (&Daemon{cfg: cfg}).address(), cfg.Metadata
+	if p.peerLn != nil {
+		next.PeerAddr = peerAddr(p.peerLn.Addr(), next.IP)
+	}
+	if samePresence(next, p.presence) {
+		return
+	}
+	if next.IP != p.presence.IP {
+		p.log.Info("the machine has another address", "ip", next.IP, "before", p.presence.IP)
+	}
+	p.presence = next
+	p.agent.Update(func(old *registry.Presence) { *old = next })
+}

@@ -1,0 +1,341 @@
+package fleetd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/internal/fault"
+)
+
+func TestAUnitRuns(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("hello.service")
+	if at := c.active("hello.service"); at != m {
+		t.Fatalf("runs on %v", at)
+	}
+	m.wait("hello.service is launched", func() bool { return m.unit("hello.service").CurrentState == "launched" })
+	if status, body, _ := m.do("DELETE", "/fleet/v1/units/hello.service", ""); status != 204 {
+		t.Fatalf("destroy: %d %s", status, body)
+	}
+	m.wait("hello.service is gone", func() bool { return m.pid("hello.service") == 0 && len(m.states("hello.service")) == 0 })
+}
+
+// running is the main processes of units, wherever they run, by "unit machine".
+func (c *cluster) running(units ...string) map[string]int {
+	out := map[string]int{}
+	for _, m := range c.machines {
+		for _, u := range units {
+			if pid := m.pid(u); pid != 0 {
+				out[u+" "+m.name] = pid
+			}
+		}
+	}
+	return out
+}
+
+func (c *cluster) unchanged(before map[string]int, units ...string) {
+	c.t.Helper()
+	after := c.running(units...)
+	if fmt.Sprint(after) != fmt.Sprint(before) {
+		c.t.Errorf("main processes before %v, after %v", before, after)
+	}
+}
+
+// Nothing that runs is stopped because the store is away, and nothing is started
+// again when it is back; what is asked for then happens.
+func TestStoreAwayAndBack(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	units := []string{"a.service", "b.service", "c.service"}
+	for _, u := range units {
+		c.first().launch(u)
+		c.active(u)
+	}
+	before := c.running(units...)
+	c.store.stop()
+
+	m := c.first()
+	m.wait("the API says that the store is away", func() bool {
+		status, body, _ := m.do("GET", "/fleet/v1/units", "")
+		return status == 503 && strings.Contains(body, "unable to communicate with etcd") && strings.Contains(body, m.cable.url())
+	})
+	// Longer than presence, suspicion and move together.
+	time.Sleep(5 * time.Second)
+	c.unchanged(before, units...)
+
+	c.startStore()
+	m.launch503("d.service")
+	c.active("d.service")
+	time.Sleep(3 * time.Second)
+	c.unchanged(before, units...)
+}
+
+// launch503 launches a unit, trying again while the store is not back.
+func (m *machine) launch503(name string) {
+	m.t.Helper()
+	body := `{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/true"}]}`
+	m.wait(name+" is accepted", func() bool {
+		status, answer, _ := m.do("PUT", "/fleet/v1/units/"+name, body)
+		if status != 201 && status != 204 && status != 503 {
+			m.t.Fatalf("PUT %s: %d %s", name, status, answer)
+		}
+		return status < 300
+	})
+}
+
+// A restart of the daemon, with the store there or away, touches no unit.
+func TestRestartOfTheDaemon(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("a.service")
+	m.launch("b.service")
+	c.active("a.service")
+	c.active("b.service")
+	before := c.running("a.service", "b.service")
+
+	m.stop()
+	m.start()
+	m.wait("states are published again", func() bool { return len(m.states("a.service")) == 1 })
+	c.unchanged(before, "a.service", "b.service")
+
+	m.stop()
+	m.cable.setCut(true)
+	m.start()
+	time.Sleep(4 * time.Second) // past the wait for the store
+	c.unchanged(before, "a.service", "b.service")
+	m.cable.setCut(false)
+	m.wait("states are published again", func() bool { return len(m.states("a.service")) == 1 })
+	c.unchanged(before, "a.service", "b.service")
+	if n := m.units.Starts("a.service"); n != 1 {
+		t.Errorf("a.service was started %d times", n)
+	}
+}
+
+// A machine that boots while the store is away waits for it, then starts its units
+// from what it knows.
+func TestColdStartWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("a.service")
+	c.active("a.service")
+	m.put("loaded.service", "loaded")
+	m.wait("loaded.service is loaded", func() bool { return m.unit("loaded.service").CurrentState == "loaded" })
+
+	m.stop()
+	m.cable.setCut(true)
+	m.reboot()
+	m.start()
+	if m.pid("a.service") != 0 {
+		t.Error("started without waiting for the store")
+	}
+	m.wait("a.service runs again", func() bool { return m.pid("a.service") != 0 })
+	if m.pid("loaded.service") != 0 {
+		t.Error("loaded.service was started")
+	}
+	m.cable.setCut(false)
+	m.wait("states are published again", func() bool { return len(m.states("a.service")) == 1 })
+	if n := m.units.Starts("a.service"); n != 1 {
+		t.Errorf("a.service was started %d times after the boot", n)
+	}
+}
+
+func (m *machine) reboot() {
+	m.units.Reboot()
+	m.epoch++
+}
+
+// The units of a machine that is lost move, not before their time; when it is back
+// it gives them up once they run elsewhere.
+func TestMachineLostAndBack(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	for i := range 6 {
+		c.first().launch(fmt.Sprintf("u%d.service", i))
+	}
+	c.active("u0.service")
+	lost := c.active("u5.service")
+	moved := lost.units5(6)
+	began := time.Now()
+	lost.cable.setCut(true)
+	for _, u := range moved {
+		c.first().wait(u+" runs elsewhere", func() bool {
+			s := c.first().states(u)
+			return slices.ContainsFunc(s, func(s stateJSON) bool { return s.MachineID != lost.id && s.SystemdActiveState == "active" })
+		})
+	}
+	if took := time.Since(began); took < 2*time.Second || took > 6*time.Second {
+		t.Errorf("moved after %v; the lease is 2 s and the move 1 s later", took)
+	}
+	for _, u := range moved {
+		if lost.pid(u) == 0 {
+			t.Errorf("%s was stopped on the machine that is cut off", u)
+		}
+	}
+	lost.cable.setCut(false)
+	for _, u := range moved {
+		lost.wait(u+" is given up", func() bool { return lost.pid(u) == 0 })
+		if at := c.active(u); at == lost {
+			t.Errorf("%s came back", u)
+		}
+	}
+}
+
+// units5 is those of u0 .. un-1 that run on this machine.
+func (m *machine) units5(n int) []string {
+	var out []string
+	for i := range n {
+		if u := fmt.Sprintf("u%d.service", i); m.pid(u) != 0 {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// When most machines vanish at once nothing moves, and the engine says why.
+func TestMassLossMovesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	for i := range 3 {
+		c.first().launch(fmt.Sprintf("u%d.service", i))
+		c.active(fmt.Sprintf("u%d.service", i))
+	}
+	before := c.running("u0.service", "u1.service", "u2.service")
+	if len(before) != 3 {
+		t.Fatalf("running: %v", before)
+	}
+	c.machines[1].cable.setCut(true)
+	c.machines[2].cable.setCut(true)
+	c.first().wait("two machines are gone", func() bool { return len(c.first().listMachines()) == 1 })
+	c.first().wait("the engine holds moves", func() bool { return strings.Contains(c.log.String(), "moves are held") })
+	time.Sleep(3 * time.Second)
+	c.unchanged(before, "u0.service", "u1.service", "u2.service")
+	c.machines[1].cable.setCut(false)
+	c.machines[2].cable.setCut(false)
+	c.first().wait("all machines are back", func() bool { return len(c.first().listMachines()) == 3 })
+	time.Sleep(time.Second)
+	c.unchanged(before, "u0.service", "u1.service", "u2.service")
+}
+
+// Another engine leads when the one that led is gone, cut off or stopped.
+func TestEngineIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.first().launch("a.service")
+	c.active("a.service")
+	leader := func() *machine {
+		for _, m := range c.machines {
+			if strings.Contains(c.log.String(), "Engine leadership acquired\" machine="+m.name) {
+				return m
+			}
+		}
+		t.Fatal("nobody leads")
+		return nil
+	}()
+	leader.stop() // resigns
+	began := time.Now()
+	c.first().launch("b.service", "X-Fleet MachineMetadata=name="+c.first().name)
+	c.active("b.service")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("a resigned engine was missed for %v", took)
+	}
+}
+
+// A second machine with the same id is refused and says who has it; the first goes
+// on.
+func TestMachineIDInUse(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("a.service")
+	c.active("a.service")
+	twin := c.twin(m)
+	twin.wait("the twin is refused", func() bool {
+		status, body, _ := twin.do("GET", "/fleet/v1/machines", "")
+		return status == 503 && strings.Contains(body, "in use by m1 (127.0.0.1)")
+	})
+	if len(m.listMachines()) != 1 || m.pid("a.service") == 0 || twin.pid("a.service") != 0 {
+		t.Error("the twin has taken over")
+	}
+	m.stop()
+	twin.wait("the twin takes part once the id is free", func() bool {
+		status, _, _ := twin.do("GET", "/fleet/v1/machines", "")
+		return status == 200
+	})
+}
+
+func TestUnitTheInitSystemRefuses(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.units.Script("bad.service", refusedScript("Type=dbus is not supported"))
+	m.launch("bad.service")
+	m.wait("the refusal is published", func() bool {
+		s := m.states("bad.service")
+		return len(s) == 1 && strings.Contains(s[0].Message, "Type=dbus is not supported")
+	})
+	m.launch("good.service")
+	c.active("good.service")
+}
+
+func TestGlobalUnitsRunEverywhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.first().launch("g.service", "X-Fleet Global=true")
+	c.first().wait("it runs on all machines", func() bool { return len(c.running("g.service")) == 3 })
+	u := c.first().unit("g.service")
+	if u.CurrentState != "" || u.MachineID != "" {
+		t.Errorf("a global unit has no current state and no machine: %+v", u)
+	}
+}
+
+func TestWhyAUnitIsNowhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	m := c.first()
+	m.launch("a.service", "X-Fleet MachineMetadata=disk=ssd")
+	m.wait("the reason is told", func() bool { return strings.Contains(m.unit("a.service").Reason, "disk") })
+	if status, body, _ := m.do("PATCH", "/fleet/v1/machines", fmt.Sprintf(`[{"op":"add","path":"/%s/metadata/disk","value":{"value":"ssd"}}]`, c.machines[1].id)); status != 204 {
+		t.Fatalf("PATCH: %d %s", status, body)
+	}
+	if at := c.active("a.service"); at != c.machines[1] {
+		t.Errorf("runs on %s", at.name)
+	}
+	m.wait("the reason is gone", func() bool { return m.unit("a.service").Reason == "" })
+}
+
+// Logs and statuses of another machine's units come through its fleetd.
+func TestLogsAndStatusOfAnotherMachine(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	c.first().launch("a.service", "X-Fleet MachineMetadata=name=m2")
+	c.active("a.service")
+	for _, m := range c.machines {
+		m.wait("the log comes to "+m.name, func() bool {
+			status, body, _ := m.do("GET", "/fleet/v1/units/a.service/journal?lines=5", "")
+			return status == 200 && strings.Contains(body, `"unit":"a.service"`)
+		})
+		status, body, header := m.do("GET", "/fleet/v1/units/a.service/status", "")
+		if status != 200 || header.Get("X-Exit-Code") != "0" || !strings.Contains(body, "a.service") {
+			t.Errorf("status on %s: %d %q exit code %s", m.name, status, body, header.Get("X-Exit-Code"))
+		}
+	}
+}
+
+// A socket that answers is another daemon's.
+func TestSocketInUse(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	err := New(m.config(), Deps{Manager: m.units, Log: m.units}).Run(context.Background(), func() {})
+	if err == nil || !strings.Contains(err.Error(), "another daemon answers there") || len(fault.Hints(err)) == 0 {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,176 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Scopes of a registry: the prefix of the keys that a reader is interested in.
+const (
+	Everything = ""
+	machines   = "machines/"
+	states     = "states/"
+)
+
+// ScheduleOf is the scope of one machine's schedule.
+func ScheduleOf(machine string) string { return "schedule/" + machine + "/" }
+
+// Read returns a view of what the scope holds now; the read is linearizable.
+func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
+	v := r.NewView()
+	_, err := r.load(ctx, scope, v)
+	return v, err
+}
+
+func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, error) {
+	resp, err := r.get(ctx, "read the registry", r.prefix+scope, clientv3.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
+	return v.reset(records(resp.Kvs), resp.Header.Revision), nil
+}
+
+// Follow keeps a view of the scope current until ctx is done. It calls changed
+// after every change to the view: with loaded set when the view was read as a
+// whole, first of all and again whenever changes may have been missed. While the
+// store is away the view stays as it was.
+func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed func(changes []Change, loaded bool)) {
+	bad := badRecords{r: r}
+	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for ctx.Err() == nil {
+		err := r.followOnce(ctx, scope, v, func(c []Change, loaded bool) {
+			retry.Reset()
+			bad.report(c)
+			changed(c, loaded)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if !errors.Is(err, ErrAway) {
+			r.log.Debug("registry watch ended, reading again", "scope", scope, "err", err)
+		}
+		retry.Wait(ctx)
+	}
+}
+
+func (r *Registry) followOnce(ctx context.Context, scope string, v *View, changed func([]Change, bool)) error {
+	changes, err := r.load(ctx, scope, v)
+	if err != nil {
+		return err
+	}
+	changed(changes, true)
+	// A member that has lost its cluster must end the watch, or we would wait for
+	// events there while the others go on.
+	watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	for w := range r.client.Watch(watch, r.prefix+scope, clientv3.WithPrefix(), clientv3.WithRev(v.Rev()+1)) {
+		if err := w.Err(); err != nil {
+			return fmt.Errorf("watch the registry: %w", err)
+		}
+		changed(v.apply(events(w.Events), w.Header.Revision), false)
+	}
+	return errors.New("watch the registry: closed")
+}
+
+// badRecords reports a record that cannot be read once, not at every reading.
+type badRecords struct {
+	r    *Registry
+	said map[string]string
+}
+
+func (b *badRecords) report(changes []Change) {
+	for _, c := range changes {
+		path := c.Path()
+		if c.Bad == nil {
+			delete(b.said, path)
+			continue
+		}
+		if b.said[path] == c.Bad.Error() {
+			continue
+		}
+		if b.said == nil {
+			b.said = map[string]string{}
+		}
+		b.said[path] = c.Bad.Error()
+		b.r.log.Warn("bad record in the registry, left aside", "err", c.Bad)
+	}
+}
+
+func records(kvs []*mvccpb.KeyValue) []record {
+	out := make([]record, 0, len(kvs))
+	for _, kv := range kvs {
+		out = append(out, record{key: string(kv.Key), value: kv.Value, rev: kv.ModRevision})
+	}
+	return out
+}
+
+func events(evs []*clientv3.Event) []record {
+	out := make([]record, 0, len(evs))
+	for _, ev := range evs {
+		out = append(out, record{
+			key: string(ev.Kv.Key), value: ev.Kv.Value, rev: ev.Kv.ModRevision,
+			deleted: ev.Type == clientv3.EventTypeDelete,
+		})
+	}
+	return out
+}
+
+// ReadMachines returns a view that holds the machines alone.
+func (r *Registry) ReadMachines(ctx context.Context) (*View, error) { return r.Read(ctx, machines) }
+
+// ReadStates returns a view that holds the states alone.
+func (r *Registry) ReadStates(ctx context.Context) (*View, error) { return r.Read(ctx, states) }
+
+// ReadUnit returns a view that holds all there is of one unit, whether it exists
+// or not. It costs two requests, since schedules are kept by machine: the first
+// finds out where the unit is.
+func (r *Registry) ReadUnit(ctx context.Context, name string) (*View, error) {
+	doing := "read unit " + name
+	resp, err := r.txn(ctx, doing, nil, []clientv3.Op{
+		clientv3.OpGet(r.prefix+"job/"+name+"/", clientv3.WithPrefix()),
+		clientv3.OpGet(r.prefix+"states/"+name+"/", clientv3.WithPrefix()),
+		clientv3.OpGet(r.key(Key{Kind: KindUnplaced, Unit: name})),
+		clientv3.OpGet(r.prefix+"schedule/", clientv3.WithPrefix(), clientv3.WithKeysOnly()),
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	v := r.NewView()
+	var entries []clientv3.Op
+	for i, part := range resp.Responses {
+		if i < 3 {
+			v.apply(records(part.GetResponseRange().Kvs), resp.Header.Revision)
+			continue
+		}
+		for _, kv := range part.GetResponseRange().Kvs {
+			if k, ok := ParsePath(string(kv.Key)[len(r.prefix):]); ok && k.Unit == name {
+				entries = append(entries, clientv3.OpGet(string(kv.Key)))
+			}
+		}
+	}
+	for batch := range batches(entries, maxOps) {
+		resp, err := r.txn(ctx, doing, nil, batch, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range resp.Responses {
+			v.apply(records(part.GetResponseRange().Kvs), resp.Header.Revision)
+		}
+	}
+	return v, nil
+}
+
+// ReadJob returns a view that holds what users have said of one unit alone.
+func (r *Registry) ReadJob(ctx context.Context, name string) (*View, error) {
+	return r.Read(ctx, "job/"+name+"/")
+}
+
+// ReadStatesOf returns a view that holds the states of one unit alone.
+func (r *Registry) ReadStatesOf(ctx context.Context, name string) (*View, error) {
+	return r.Read(ctx, states+name+"/")
+}

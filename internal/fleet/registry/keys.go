@@ -1,0 +1,83 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Kind is what a key of the registry is about.
+type Kind string
+
+// The kinds of key; package fleet lists their formats and writers.
+const (
+	KindObject    Kind = "object"       // job/UNIT/object
+	KindDesired   Kind = "target-state" // job/UNIT/target-state
+	KindPlacement Kind = "schedule"     // schedule/MACHINE/UNIT
+	KindUnplaced  Kind = "unplaced"     // unplaced/UNIT
+	KindState     Kind = "states"       // states/UNIT/MACHINE
+	KindMachine   Kind = "machine"      // machines/ID/object
+	KindMetadata  Kind = "metadata"     // machines/ID/metadata/KEY
+	KindLeader    Kind = "leader"       // lease/engine-leader
+	KindHold      Kind = "hold"         // engine/hold
+)
+
+// Key is a key of the registry taken apart.
+type Key struct {
+	Kind    Kind
+	Unit    string // object, target-state, schedule, unplaced, states
+	Machine string // schedule, states, machine, metadata
+	Meta    string // metadata: the name of the value
+}
+
+// Path is the key below the registry's prefix.
+func (k Key) Path() string {
+	switch k.Kind {
+	case KindObject, KindDesired:
+		return "job/" + k.Unit + "/" + string(k.Kind)
+	case KindPlacement:
+		return "schedule/" + k.Machine + "/" + k.Unit
+	case KindUnplaced:
+		return "unplaced/" + k.Unit
+	case KindState:
+		return "states/" + k.Unit + "/" + k.Machine
+	case KindMachine:
+		return "machines/" + k.Machine + "/object"
+	case KindMetadata:
+		return "machines/" + k.Machine + "/metadata/" + k.Meta
+	case KindLeader:
+		return "lease/engine-leader"
+	case KindHold:
+		return "engine/hold"
+	}
+	panic(fmt.Sprintf("registry: kind %q has no path", k.Kind))
+}
+
+// ParsePath is the reverse of Path. It reports false for a path that is none of
+// the registry's: other programs and older releases leave keys there.
+func ParsePath(path string) (Key, bool) {
+	parts := strings.Split(path, "/")
+	for _, p := range parts {
+		if p == "" {
+			return Key{}, false
+		}
+	}
+	switch {
+	case len(parts) == 3 && parts[0] == "job" && (parts[2] == string(KindObject) || parts[2] == string(KindDesired)):
+		return Key{Kind: Kind(parts[2]), Unit: parts[1]}, true
+	case len(parts) == 3 && parts[0] == "schedule":
+		return Key{Kind: KindPlacement, Machine: parts[1], Unit: parts[2]}, true
+	case len(parts) == 2 && parts[0] == "unplaced":
+		return Key{Kind: KindUnplaced, Unit: parts[1]}, true
+	case len(parts) == 3 && parts[0] == "states":
+		return Key{Kind: KindState, Unit: parts[1], Machine: parts[2]}, true
+	case len(parts) == 3 && parts[0] == "machines" && parts[2] == "object":
+		return Key{Kind: KindMachine, Machine: parts[1]}, true
+	case len(parts) == 4 && parts[0] == "machines" && parts[2] == "metadata":
+		return Key{Kind: KindMetadata, Machine: parts[1], Meta: parts[3]}, true
+	case path == "lease/engine-leader":
+		return Key{Kind: KindLeader}, true
+	case path == "engine/hold":
+		return Key{Kind: KindHold}, true
+	}
+	return Key{}, false
+}

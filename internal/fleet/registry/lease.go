@@ -1,0 +1,249 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flotilla/internal/fleet/model"
+)
+
+// Lease is a promise to the store to come back: what is written with it goes when
+// it has not been renewed for its time to live.
+type Lease struct{ id clientv3.LeaseID }
+
+// ErrLeaseLost means that what was written with a lease is gone, or is another
+// daemon's now.
+var ErrLeaseLost = errors.New("the lease is lost")
+
+// Hold keeps a lease of ttl (at least 1 s, in whole seconds) until ctx is done. It
+// calls run with each lease that it is granted; the context of run ends when that
+// lease is lost. The next lease is granted when run has returned. With resign the
+// last lease is revoked at the end; otherwise it runs out by itself, so that a
+// daemon that comes back within ttl was never away.
+func (r *Registry) Hold(ctx context.Context, ttl time.Duration, resign bool, run func(context.Context, Lease)) {
+	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for ctx.Err() == nil {
+		lease, err := r.grant(ctx, ttl)
+		if err != nil {
+			retry.Wait(ctx)
+			continue
+		}
+		retry.Reset()
+		r.holdOne(ctx, ttl, lease, run)
+		if ctx.Err() != nil && resign {
+			r.revoke(lease)
+		}
+	}
+}
+
+func (r *Registry) grant(ctx context.Context, ttl time.Duration) (Lease, error) {
+	start := time.Now()
+	limited, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	resp, err := r.client.Grant(limited, max(1, int64(ttl/time.Second)))
+	if err != nil {
+		return Lease{}, r.failed(ctx, "ask for a lease", start, err)
+	}
+	r.link.up()
+	return Lease{id: resp.ID}, nil
+}
+
+func (r *Registry) holdOne(ctx context.Context, ttl time.Duration, lease Lease, run func(context.Context, Lease)) {
+	held, lost := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer lost()
+		r.renew(held, ttl, lease)
+	}()
+	run(held, lease)
+	lost()
+	<-done
+}
+
+// renew renews the lease three times in its life until ctx is done or the store
+// says that it is no more. A store that is away says nothing: leases live on in
+// it and count anew from its return.
+func (r *Registry) renew(ctx context.Context, ttl time.Duration, lease Lease) {
+	every := max(ttl/3, 300*time.Millisecond)
+	wait := every
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		start := time.Now()
+		limited, cancel := context.WithTimeout(ctx, min(r.timeout, every))
+		_, err := r.client.KeepAliveOnce(limited, lease.id)
+		cancel()
+		switch {
+		case err == nil:
+			r.link.up()
+			wait = every
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			r.log.Info("lease lost, asking for another")
+			return
+		case ctx.Err() != nil:
+			return
+		default:
+			_ = r.failed(ctx, "renew the lease", start, err) // says so once
+			wait = min(every, time.Second)
+		}
+	}
+}
+
+// revoke gives a lease back, so that nobody has to wait for its end. It is a
+// courtesy: a failure costs the others the lease's time to live.
+func (r *Registry) revoke(lease Lease) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := r.client.Revoke(ctx, lease.id); err != nil {
+		r.log.Debug("lease not given back", "err", err)
+	}
+}
+
+// Campaign makes this machine's engine the leader as soon as none leads. It blocks
+// until then, or returns ctx's error.
+func (r *Registry) Campaign(ctx context.Context, lease Lease, machine string) (Leadership, error) {
+	key := r.key(Key{Kind: KindLeader})
+	put := clientv3.OpPut(key, string(encode(leaderRecord{MachineID: machine, Version: 1})), clientv3.WithLease(lease.id))
+	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for {
+		resp, err := r.txn(ctx, "ask for the engine's lead", []clientv3.Cmp{absent}, []clientv3.Op{put}, []clientv3.Op{clientv3.OpGet(key)})
+		switch {
+		case ctx.Err() != nil:
+			return Leadership{}, ctx.Err()
+		case err != nil:
+			retry.Wait(ctx)
+		case resp.Succeeded:
+			return Leadership{createRev: resp.Header.Revision}, nil
+		default:
+			if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 && kvs[0].Lease == int64(lease.id) {
+				// Our own put, whose answer got lost.
+				return Leadership{createRev: kvs[0].CreateRevision}, nil
+			}
+			retry.Reset()
+			r.awaitChange(ctx, key, resp.Header.Revision+1)
+		}
+	}
+}
+
+// awaitChange returns at the first event of a key from a revision on, or when the
+// watch ends for whatever reason: the caller looks again.
+func (r *Registry) awaitChange(ctx context.Context, key string, from int64) {
+	watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	for w := range r.client.Watch(watch, key, clientv3.WithRev(from)) {
+		if len(w.Events) > 0 || w.Err() != nil {
+			return
+		}
+	}
+}
+
+// TakenError means that another machine is present under the same id.
+type TakenError struct{ By Presence }
+
+// Error names the other by name and address.
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("machine id %s is in use by %s (%s), whose fleetd runs",
+		e.By.ID, orUnknown(e.By.Hostname, "a machine without a name"), orUnknown(e.By.IP, "address unknown"))
+}
+
+func orUnknown(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// Join publishes a machine's presence with its lease. A record that this same
+// instance left behind is taken over; *TakenError if it is another's, or that of
+// the run yieldTo (a Boot token), which is known to be alive.
+func (r *Registry) Join(ctx context.Context, lease Lease, p Presence, yieldTo string) error {
+	k := Key{Kind: KindMachine, Machine: p.ID}
+	key, doing := r.key(k), "join as machine "+p.ID
+	resp, err := r.get(ctx, doing, key)
+	if err != nil {
+		return err
+	}
+	var seen int64
+	if len(resp.Kvs) > 0 {
+		seen = resp.Kvs[0].ModRevision
+		// A record nobody can read is nobody's.
+		if old, err := decodePresence(k, resp.Kvs[0].Value); err == nil && (old.Instance != p.Instance || old.Boot == yieldTo) {
+			return fmt.Errorf("%s: %w", doing, &TakenError{By: old})
+		}
+	}
+	same := clientv3.Compare(clientv3.ModRevision(key), "=", seen)
+	put := clientv3.OpPut(key, string(encodePresence(p)), clientv3.WithLease(lease.id))
+	done, err := r.txn(ctx, doing, []clientv3.Cmp{same}, []clientv3.Op{put}, nil)
+	if err != nil {
+		return err
+	}
+	if !done.Succeeded {
+		return fmt.Errorf("%s: the record changed meanwhile", doing)
+	}
+	return nil
+}
+
+// Displaced blocks until the machine's record is not the one written with this
+// lease any more, and returns whose it is now: nil if it is gone. It returns ctx's
+// error when ctx is done first.
+func (r *Registry) Displaced(ctx context.Context, lease Lease, machine string) (*Presence, error) {
+	k := Key{Kind: KindMachine, Machine: machine}
+	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for {
+		resp, err := r.get(ctx, "look after the machine's record", r.key(k))
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			retry.Wait(ctx)
+			continue
+		case len(resp.Kvs) == 0:
+			return nil, nil
+		case resp.Kvs[0].Lease != int64(lease.id):
+			p, err := decodePresence(k, resp.Kvs[0].Value)
+			if err != nil {
+				return nil, nil
+			}
+			return &p, nil
+		}
+		retry.Wait(ctx)
+		r.awaitChange(ctx, r.key(k), resp.Header.Revision+1)
+	}
+}
+
+// Publish writes unit states of a machine with its lease, and removes those of the
+// units named. It fails with ErrLeaseLost when the machine's record is not this
+// lease's any more.
+func (r *Registry) Publish(ctx context.Context, lease Lease, machine string, put []model.UnitState, remove []string) error {
+	var ops []clientv3.Op
+	for _, s := range put {
+		ops = append(ops, clientv3.OpPut(r.key(Key{Kind: KindState, Unit: s.Unit, Machine: machine}), string(encodeState(s)), clientv3.WithLease(lease.id)))
+	}
+	for _, unit := range remove {
+		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindState, Unit: unit, Machine: machine})))
+	}
+	present := clientv3.Compare(clientv3.LeaseValue(r.key(Key{Kind: KindMachine, Machine: machine})), "=", int64(lease.id))
+	for batch := range batches(ops, maxOps) {
+		resp, err := r.txn(ctx, "publish unit states", []clientv3.Cmp{present}, batch, nil)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return fmt.Errorf("publish unit states: %w", ErrLeaseLost)
+		}
+		if err != nil {
+			return err
+		}
+		if !resp.Succeeded {
+			return fmt.Errorf("publish unit states: %w", ErrLeaseLost)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,378 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/sched"
+	"flotilla/internal/unitfile"
+)
+
+// View is what the registry holds, typed, in memory. Everything in the store is
+// untrusted: a record that cannot be read is one bad item, reported in the Change
+// that brought it, and never a failed view.
+//
+// Make one with NewView. Methods may be called from several goroutines; the values
+// they return must not be changed.
+type View struct {
+	prefix string
+
+	mu       sync.RWMutex
+	rev      int64
+	texts    map[string]string  // job/UNIT/object: canonical text
+	desired  map[string]desired // job/UNIT/target-state
+	units    map[string]model.Unit
+	places   map[string]map[string]model.Placement // unit, machine
+	unplaced map[string]sched.Unplaced
+	states   map[string]map[string]model.UnitState // unit, machine
+	machines map[string]Presence
+	metadata map[string]map[string]string // machine, dynamic values
+	leader   string
+	hold     string
+}
+
+type desired struct {
+	state model.State
+	gen   int64
+	bad   string
+}
+
+// Change says what a write to the store was about.
+type Change struct {
+	Key
+	Deleted bool
+	Bad     error // the record cannot be read
+}
+
+// NewView makes an empty view of a registry below prefix.
+func NewView(prefix string) *View {
+	v := &View{prefix: prefix}
+	v.clear()
+	return v
+}
+
+func (v *View) clear() {
+	v.texts = map[string]string{}
+	v.desired = map[string]desired{}
+	v.units = map[string]model.Unit{}
+	v.places = map[string]map[string]model.Placement{}
+	v.unplaced = map[string]sched.Unplaced{}
+	v.states = map[string]map[string]model.UnitState{}
+	v.machines = map[string]Presence{}
+	v.metadata = map[string]map[string]string{}
+	v.leader, v.hold = "", ""
+}
+
+// record is a key and its value as the store has them; a nil value with deleted
+// set is a key that went away.
+type record struct {
+	key     string
+	value   []byte
+	rev     int64 // of this value
+	deleted bool
+}
+
+// reset replaces everything by what the store held at revision rev.
+func (v *View) reset(records []record, rev int64) []Change {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
+	return v.applyLocked(records, rev)
+}
+
+// apply takes over changes up to revision rev.
+func (v *View) apply(records []record, rev int64) []Change {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.applyLocked(records, rev)
+}
+
+func (v *View) applyLocked(records []record, rev int64) []Change {
+	var out []Change
+	for _, r := range records {
+		path, ok := strings.CutPrefix(r.key, v.prefix)
+		if !ok {
+			continue
+		}
+		k, ok := ParsePath(path)
+		if !ok {
+			continue
+		}
+		c := Change{Key: k, Deleted: r.deleted}
+		if err := v.set(k, r); err != nil {
+			c.Bad = fmt.Errorf("key %s: %w", r.key, err)
+		}
+		out = append(out, c)
+	}
+	v.rev = max(v.rev, rev)
+	return out
+}
+
+func (v *View) set(k Key, r record) error {
+	if r.deleted {
+		v.remove(k)
+		return nil
+	}
+	var err error
+	switch k.Kind {
+	case KindObject:
+		var rec objectRecord
+		if err = json.Unmarshal(r.value, &rec); err == nil && rec.Raw == "" {
+			err = fmt.Errorf("no text")
+		}
+		v.texts[k.Unit] = rec.Raw
+		v.join(k.Unit)
+	case KindDesired:
+		d := desired{gen: r.rev}
+		if d.state, err = model.ParseState(string(r.value)); err != nil {
+			d.bad = err.Error()
+		}
+		v.desired[k.Unit] = d
+		v.join(k.Unit)
+	case KindPlacement:
+		var p model.Placement
+		p, err = decodePlacement(k, r.value, r.rev)
+		put(v.places, k.Unit, k.Machine, p)
+	case KindUnplaced:
+		v.unplaced[k.Unit], err = decodeUnplaced(k, r.value)
+	case KindState:
+		var s model.UnitState
+		if s, err = decodeState(k, r.value); err == nil {
+			put(v.states, k.Unit, k.Machine, s)
+		}
+	case KindMachine:
+		var p Presence
+		if p, err = decodePresence(k, r.value); err == nil {
+			v.machines[k.Machine] = p
+		}
+	case KindMetadata:
+		put(v.metadata, k.Machine, k.Meta, string(r.value))
+	case KindLeader:
+		var rec leaderRecord
+		err = json.Unmarshal(r.value, &rec)
+		v.leader = rec.MachineID
+	case KindHold:
+		v.hold = string(r.value)
+	}
+	return err
+}
+
+func (v *View) remove(k Key) {
+	switch k.Kind {
+	case KindObject:
+		delete(v.texts, k.Unit)
+		v.join(k.Unit)
+	case KindDesired:
+		delete(v.desired, k.Unit)
+		v.join(k.Unit)
+	case KindPlacement:
+		drop(v.places, k.Unit, k.Machine)
+	case KindUnplaced:
+		delete(v.unplaced, k.Unit)
+	case KindState:
+		drop(v.states, k.Unit, k.Machine)
+	case KindMachine:
+		delete(v.machines, k.Machine)
+	case KindMetadata:
+		drop(v.metadata, k.Machine, k.Meta)
+	case KindLeader:
+		v.leader = ""
+	case KindHold:
+		v.hold = ""
+	}
+}
+
+// join makes the unit of its object and its target state. Without an object there
+// is no unit; an object alone is inactive, which is how fleet 1.0 left a unit
+// whose creation was cut short.
+func (v *View) join(name string) {
+	text, ok := v.texts[name]
+	if !ok {
+		delete(v.units, name)
+		return
+	}
+	d := v.desired[name]
+	v.units[name] = newUnit(name, text, d)
+}
+
+func newUnit(name, text string, d desired) model.Unit {
+	if err := unitfile.CheckName(name); err != nil {
+		return model.Unit{Name: name, Text: text, Desired: d.state, Gen: d.gen, Bad: err.Error()}
+	}
+	u := model.NewUnit(name, text, d.state, d.gen)
+	if u.Bad == "" {
+		u.Bad = d.bad
+	}
+	return u
+}
+
+func put[V any](m map[string]map[string]V, a, b string, value V) {
+	if m[a] == nil {
+		m[a] = map[string]V{}
+	}
+	m[a][b] = value
+}
+
+func drop[V any](m map[string]map[string]V, a, b string) {
+	delete(m[a], b)
+	if len(m[a]) == 0 {
+		delete(m, a)
+	}
+}
+
+// Rev is the store revision up to which the view is current.
+func (v *View) Rev() int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.rev
+}
+
+// Unit returns the unit of that name.
+func (v *View) Unit(name string) (model.Unit, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	u, ok := v.units[name]
+	return u, ok
+}
+
+// Units returns all units, in order of name.
+func (v *View) Units() []model.Unit {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return sorted(v.units)
+}
+
+// Placements returns all entries of all schedules, in order of unit and machine.
+func (v *View) Placements() []model.Placement {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return flat(v.places)
+}
+
+// Schedule returns Placements and the revision of the view that they are of.
+func (v *View) Schedule() (int64, []model.Placement) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.rev, flat(v.places)
+}
+
+// PlacementsOf returns the entries for a unit, in order of machine.
+func (v *View) PlacementsOf(unit string) []model.Placement {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return sorted(v.places[unit])
+}
+
+// States returns all states, in order of unit and machine.
+func (v *View) States() []model.UnitState {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return flat(v.states)
+}
+
+// StatesOf returns the states of a unit, in order of machine.
+func (v *View) StatesOf(unit string) []model.UnitState {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return sorted(v.states[unit])
+}
+
+// State returns the state of a unit on a machine, zero if there is none.
+func (v *View) State(unit, machine string) model.UnitState {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.states[unit][machine]
+}
+
+// Unplaced returns why a unit is on no machine; zero if there is no reason.
+func (v *View) Unplaced(unit string) sched.Unplaced {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.unplaced[unit]
+}
+
+// AllUnplaced returns the reasons of all units that have one, in order of name.
+func (v *View) AllUnplaced() []sched.Unplaced {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return sorted(v.unplaced)
+}
+
+// Machines returns the machines that are present, in order of id, dynamic metadata
+// laid over the configured: an empty dynamic value masks the configured one.
+func (v *View) Machines() []model.Machine {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	out := make([]model.Machine, 0, len(v.machines))
+	for _, p := range sorted(v.machines) {
+		out = append(out, v.overlay(p))
+	}
+	return out
+}
+
+// Machine returns one machine as Machines does.
+func (v *View) Machine(id string) (model.Machine, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	p, ok := v.machines[id]
+	if !ok {
+		return model.Machine{}, false
+	}
+	return v.overlay(p), true
+}
+
+func (v *View) overlay(p Presence) model.Machine {
+	m := p.Machine
+	dynamic := v.metadata[m.ID]
+	if len(dynamic) == 0 {
+		return m
+	}
+	meta := maps.Clone(m.Metadata)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	for k, value := range dynamic {
+		if value == "" {
+			delete(meta, k)
+		} else {
+			meta[k] = value
+		}
+	}
+	m.Metadata = meta
+	return m
+}
+
+// Leader is the machine whose engine leads; empty: none.
+func (v *View) Leader() string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.leader
+}
+
+// Hold is why the engine holds all moves; empty: it does not.
+func (v *View) Hold() string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.hold
+}
+
+func sorted[V any](m map[string]V) []V {
+	out := make([]V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
+
+func flat[V any](m map[string]map[string]V) []V {
+	var out []V
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, sorted(m[k])...)
+	}
+	return out
+}

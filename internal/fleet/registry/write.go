@@ -1,0 +1,243 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/sched"
+)
+
+// Limits of one transaction. etcd takes 128 operations and 1.5 MiB by default;
+// its overhead for each operation has to fit too.
+const (
+	maxOps   = 100
+	maxBytes = 1 << 20
+)
+
+// Errors of Create, Replace, SetDesired and Destroy.
+var (
+	ErrUnitExists  = errors.New("unit exists")         // Create
+	ErrNoUnit      = errors.New("unit does not exist") // Replace, SetDesired, Destroy
+	errUnknownKind = errors.New("unknown decision")
+)
+
+// Text is a unit's canonical text and its hash, 40 hex digits.
+type Text struct{ Canonical, Hash string }
+
+func (r *Registry) object(name string) string { return r.key(Key{Kind: KindObject, Unit: name}) }
+
+func (r *Registry) putUnit(name string, t Text, want model.State) []clientv3.Op {
+	rec := objectRecord{Name: name, UnitHash: hashFromHex(t.Hash), Raw: t.Canonical}
+	return []clientv3.Op{clientv3.OpPut(r.object(name), string(encode(rec))), r.putDesired(name, want)}
+}
+
+func (r *Registry) putDesired(name string, want model.State) clientv3.Op {
+	return clientv3.OpPut(r.key(Key{Kind: KindDesired, Unit: name}), want.String())
+}
+
+// Create adds a unit; ErrUnitExists if there is one of that name.
+func (r *Registry) Create(ctx context.Context, name string, t Text, want model.State) error {
+	absent := clientv3.Compare(clientv3.CreateRevision(r.object(name)), "=", 0)
+	return r.unitTxn(ctx, "create unit "+name, absent, ErrUnitExists, r.putUnit(name, t, want)...)
+}
+
+// Replace gives a unit another text and desired state; ErrNoUnit if it is not there.
+func (r *Registry) Replace(ctx context.Context, name string, t Text, want model.State) error {
+	return r.unitTxn(ctx, "replace unit "+name, r.exists(name), ErrNoUnit, r.putUnit(name, t, want)...)
+}
+
+// SetDesired sets what is wanted of a unit, also when it is that already: the
+// request is a new generation. ErrNoUnit if the unit is not there.
+func (r *Registry) SetDesired(ctx context.Context, name string, want model.State) error {
+	return r.unitTxn(ctx, "set desired state of unit "+name, r.exists(name), ErrNoUnit, r.putDesired(name, want))
+}
+
+// Destroy removes a unit; ErrNoUnit if it is not there. The machines that run it
+// stop it as soon as the engine has released it.
+func (r *Registry) Destroy(ctx context.Context, name string) error {
+	all := clientv3.OpDelete(r.prefix+"job/"+name+"/", clientv3.WithPrefix())
+	return r.unitTxn(ctx, "destroy unit "+name, r.exists(name), ErrNoUnit, all)
+}
+
+func (r *Registry) exists(name string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(r.object(name)), ">", 0)
+}
+
+func (r *Registry) unitTxn(ctx context.Context, doing string, when clientv3.Cmp, otherwise error, ops ...clientv3.Op) error {
+	resp, err := r.txn(ctx, doing, []clientv3.Cmp{when}, ops, nil)
+	if err != nil {
+		return err
+	}
+	if !resp.Succeeded {
+		return fmt.Errorf("%s: %w", doing, otherwise)
+	}
+	return nil
+}
+
+// MetadataOp sets one dynamic metadata value of a machine; the empty value masks
+// the configured one. The machine need not be present.
+type MetadataOp struct{ Machine, Key, Value string }
+
+// SetMetadata carries out the operations: the last one for a value counts, and all
+// of them are done at once where one transaction has room for them.
+func (r *Registry) SetMetadata(ctx context.Context, ops []MetadataOp) error {
+	last := map[string]int{}
+	path := func(o MetadataOp) string {
+		return r.key(Key{Kind: KindMetadata, Machine: o.Machine, Meta: o.Key})
+	}
+	for i, o := range ops {
+		last[path(o)] = i
+	}
+	var puts []clientv3.Op
+	for i, o := range ops {
+		if last[path(o)] == i {
+			puts = append(puts, clientv3.OpPut(path(o), o.Value))
+		}
+	}
+	for batch := range batches(puts, maxOps) {
+		if _, err := r.txn(ctx, "set machine metadata", nil, batch, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Errors of WriteSchedule and WriteNotes.
+var (
+	ErrNotLeader = errors.New("another engine leads")
+	ErrStale     = errors.New("the schedule has changed meanwhile")
+)
+
+// Leadership proves that an engine leads: its key still has the revision at which
+// this engine created it. Every write of an engine compares it.
+type Leadership struct{ createRev int64 }
+
+func (r *Registry) leads(l Leadership) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(r.key(Key{Kind: KindLeader})), "=", l.createRev)
+}
+
+// WriteSchedule carries out decisions in batches and returns the revision of the
+// last write; the view that the next decision is made on must have reached it. It
+// fails with ErrNotLeader, and with ErrStale when an entry is not as the decision
+// was made on: then the batches before have been written.
+func (r *Registry) WriteSchedule(ctx context.Context, l Leadership, ds []sched.Decision, written func([]sched.Decision)) (int64, error) {
+	var rev int64
+	for batch := range scheduleBatches(ds) {
+		when := []clientv3.Cmp{r.leads(l)}
+		var then []clientv3.Op
+		for _, d := range batch {
+			guard, op, err := r.scheduleOp(d)
+			if err != nil {
+				return rev, err
+			}
+			when, then = append(when, guard), append(then, op)
+		}
+		at, err := r.leaderTxn(ctx, "write the schedule", when, then)
+		if err != nil {
+			return rev, err
+		}
+		rev = at
+		written(batch)
+	}
+	return rev, nil
+}
+
+func (r *Registry) scheduleOp(d sched.Decision) (clientv3.Cmp, clientv3.Op, error) {
+	key := r.key(Key{Kind: KindPlacement, Machine: d.Entry.Machine, Unit: d.Entry.Unit})
+	guard := clientv3.Compare(clientv3.ModRevision(key), "=", d.Entry.Rev) // 0: not there
+	switch d.Op {
+	case sched.Release:
+		return guard, clientv3.OpDelete(key), nil
+	case sched.Leave, sched.Update, sched.Place:
+		return guard, clientv3.OpPut(key, string(encodePlacement(d.Entry))), nil
+	}
+	return guard, clientv3.Op{}, fmt.Errorf("%w %q for unit %s", errUnknownKind, d.Op, d.Entry.Unit)
+}
+
+// leaderTxn commits a transaction whose first guard is the leadership.
+func (r *Registry) leaderTxn(ctx context.Context, doing string, when []clientv3.Cmp, then []clientv3.Op) (int64, error) {
+	resp, err := r.txn(ctx, doing, when, then, []clientv3.Op{clientv3.OpTxn(when[:1], nil, nil)})
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case resp.Succeeded:
+		return resp.Header.Revision, nil
+	case !resp.Responses[0].GetResponseTxn().Succeeded:
+		return 0, fmt.Errorf("%s: %w", doing, ErrNotLeader)
+	}
+	return 0, fmt.Errorf("%s: %w", doing, ErrStale)
+}
+
+// Notes is what an engine says of its decisions.
+type Notes struct {
+	Unplaced []sched.Unplaced // reasons to write
+	Placed   []string         // units whose reason is to go
+	Hold     *string          // nil: leave it as it is
+}
+
+// WriteNotes publishes the notes and returns the revision of the last write, 0 if
+// there was nothing to write.
+func (r *Registry) WriteNotes(ctx context.Context, l Leadership, n Notes) (int64, error) {
+	var ops []clientv3.Op
+	for _, u := range n.Unplaced {
+		ops = append(ops, clientv3.OpPut(r.key(Key{Kind: KindUnplaced, Unit: u.Unit}), string(encodeUnplaced(u))))
+	}
+	for _, unit := range n.Placed {
+		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindUnplaced, Unit: unit})))
+	}
+	switch hold := r.key(Key{Kind: KindHold}); {
+	case n.Hold == nil:
+	case *n.Hold == "":
+		ops = append(ops, clientv3.OpDelete(hold))
+	default:
+		ops = append(ops, clientv3.OpPut(hold, *n.Hold))
+	}
+	var rev int64
+	for batch := range batches(ops, maxOps) {
+		at, err := r.leaderTxn(ctx, "write the engine's reasons", []clientv3.Cmp{r.leads(l)}, batch)
+		if err != nil {
+			return rev, err
+		}
+		rev = at
+	}
+	return rev, nil
+}
+
+// scheduleBatches cuts decisions into runs that fit one transaction each.
+func scheduleBatches(ds []sched.Decision) iter.Seq[[]sched.Decision] {
+	return func(yield func([]sched.Decision) bool) {
+		for len(ds) > 0 {
+			n, size := 0, 0
+			for n < len(ds) && n < maxOps {
+				// Twice: the text's line ends are escaped in JSON.
+				size += 2*len(ds[n].Entry.Text) + 512
+				if n > 0 && size > maxBytes {
+					break
+				}
+				n++
+			}
+			if !yield(ds[:n]) {
+				return
+			}
+			ds = ds[n:]
+		}
+	}
+}
+
+func batches(ops []clientv3.Op, n int) iter.Seq[[]clientv3.Op] {
+	return func(yield func([]clientv3.Op) bool) {
+		for len(ops) > 0 {
+			cut := min(n, len(ops))
+			if !yield(ops[:cut]) {
+				return
+			}
+			ops = ops[cut:]
+		}
+	}
+}

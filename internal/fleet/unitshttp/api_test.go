@@ -1,0 +1,261 @@
+package unitshttp
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/tools/txtar"
+
+	client "flotilla/client/fleet"
+	"flotilla/internal/fleet/registry"
+	"flotilla/internal/kv/member"
+	"flotilla/internal/unit/unitfake"
+)
+
+var update = flag.Bool("update", false, "write what the server answers into testdata")
+
+// startStore runs a store until the test ends and returns its URL.
+func startStore(t testing.TB) string {
+	t.Helper()
+	cfg, err := member.Alone("test", filepath.Join(t.TempDir(), "store"), []string{"http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := member.New(cfg, member.Deps{Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- m.Run(ctx, func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); <-done })
+	return m.ClientURLs()[0]
+}
+
+// api is a server on a registry of its own.
+type api struct {
+	*Server
+	raw    *clientv3.Client
+	prefix string
+}
+
+func newAPI(t testing.TB, url, prefix string) *api {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	reg, err := registry.Open(registry.Config{Endpoints: []string{url}, Prefix: prefix, Timeout: 2 * time.Second}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reg.Close() })
+	raw, err := clientv3.New(clientv3.Config{Endpoints: []string{strings.TrimPrefix(url, "http://")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	s := New(Config{Machine: strings.Repeat("1", 32), Hostname: "m1", Version: "1.2.3", TokenLimit: 3},
+		Deps{Store: reg, Local: unitfake.New(), Log: log})
+	return &api{Server: s, raw: raw, prefix: prefix}
+}
+
+// The files of testdata are conversations: a section is a request, "METHOD PATH"
+// and its body, or "put KEY", a write behind the server's back; the section after a
+// request is its answer, "STATUS CONTENT-TYPE" and the body.
+func TestConversations(t *testing.T) {
+	url := startStore(t)
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no testdata", err)
+	}
+	for i, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := newAPI(t, url, fmt.Sprintf("/test%d/", i)).converse(t, a)
+			if *update {
+				if err := os.WriteFile(file, txtar.Format(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if w, g := txtar.Format(a), txtar.Format(got); !bytes.Equal(w, g) {
+				t.Errorf("got\n%s\nwant\n%s", g, w)
+			}
+		})
+	}
+}
+
+// converse holds the conversation and returns it with the answers that were given.
+func (a *api) converse(t *testing.T, script *txtar.Archive) *txtar.Archive {
+	t.Helper()
+	out := &txtar.Archive{Comment: script.Comment}
+	for _, f := range script.Files {
+		verb, rest, _ := strings.Cut(f.Name, " ")
+		switch verb {
+		case "put":
+			if _, err := a.raw.Put(t.Context(), a.prefix+rest, strings.TrimSpace(string(f.Data))); err != nil {
+				t.Fatal(err)
+			}
+			out.Files = append(out.Files, f)
+		case "GET", "PUT", "POST", "PATCH", "DELETE", "HEAD":
+			out.Files = append(out.Files, f, a.answer(verb, rest, f.Data))
+		}
+	}
+	return out
+}
+
+// Generations are revisions of the store, which other conversations share.
+var generation = regexp.MustCompile(`"generation":\d+`)
+
+func (a *api) answer(method, path string, body []byte) txtar.File {
+	path, contentType, given := strings.Cut(path, " ")
+	req := httptest.NewRequest(method, path, bytes.NewReader(body))
+	switch {
+	case given && contentType != "none":
+		req.Header.Set("Content-Type", contentType)
+	case !given && len(body) > 0:
+		req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, req)
+	name := strings.TrimSpace(fmt.Sprintf("%d %s", w.Code, w.Header().Get("Content-Type")))
+	data := generation.ReplaceAll(w.Body.Bytes(), []byte(`"generation":N`))
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		data = append(data, '\n')
+	}
+	return txtar.File{Name: name, Data: data}
+}
+
+func TestServerHeaderAndDiscovery(t *testing.T) {
+	s := New(Config{Version: "1.2.3"}, Deps{Log: slog.New(slog.DiscardHandler)})
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("GET", "/v1-alpha/discovery", nil))
+	if w.Code != 200 || w.Header().Get("Server") != "fleetd/1.2.3" || !strings.Contains(w.Body.String(), `"id": "fleet:v1"`) {
+		t.Errorf("%d %v %.80s", w.Code, w.Header(), w.Body)
+	}
+	w = httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("POST", "/fleet/v1/discovery", nil))
+	if w.Code != 400 {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+func TestTheExitCodeHeaderIsTheClients(t *testing.T) {
+	if ExitCodeHeader != client.ExitCodeHeader {
+		t.Errorf("server %s, client %s", ExitCodeHeader, client.ExitCodeHeader)
+	}
+}
+
+// A body that is too large is refused and nothing is changed.
+func TestBodyTooLarge(t *testing.T) {
+	a := newAPI(t, startStore(t), "/large/")
+	send := func(body string) (int, string) {
+		req := httptest.NewRequest("PUT", "/fleet/v1/units/a.service", strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, req)
+		return w.Code, w.Body.String()
+	}
+	option := `{"section":"Service","name":"Environment","value":"` + strings.Repeat("x", 1800) + `"},`
+	text := `{"desiredState":"launched","options":[` + strings.Repeat(option, 1200) + `{"section":"Service","name":"ExecStart","value":"/bin/true"}]}`
+	if code, body := send(text); code != 400 || !strings.Contains(body, "unit file") {
+		t.Errorf("a unit file of 2 MB: %d %.200s", code, body)
+	}
+	if code, body := send(`{"name":"` + strings.Repeat("x", 5<<20)); code != 413 || !strings.Contains(body, "too large") {
+		t.Errorf("a body of 5 MB: %d %.200s", code, body)
+	}
+	resp, err := a.raw.Get(t.Context(), "/large/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || resp.Count != 0 {
+		t.Errorf("the store has %v keys, %v", resp, err)
+	}
+}
+
+// What a watch tells: what is there, a line that says so, and changes.
+func TestWatch(t *testing.T) {
+	a := newAPI(t, startStore(t), "/watch/")
+	server := httptest.NewServer(a)
+	defer server.Close()
+	put := func(key, value string) {
+		t.Helper()
+		if _, err := a.raw.Put(t.Context(), a.prefix+key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("machines/"+strings.Repeat("1", 32)+"/object", `{"PublicIP":"10.0.0.1"}`)
+	put("job/a.service/object", `{"Raw":"[Service]\nExecStart=/bin/true\n"}`)
+	put("job/b.service/object", `{"Raw":"[Service]\nExecStart=/bin/true\n"}`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "GET", server.URL+"/fleet/v1/watch?unit=a.service", nil)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	read := func() string {
+		t.Helper()
+		var line []byte
+		for b := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, b[0]) {
+			if _, err := io.ReadFull(resp.Body, b); err != nil {
+				t.Fatalf("%v after %q", err, line)
+			}
+		}
+		return generation.ReplaceAllString(strings.TrimSpace(string(line)), `"generation":N`)
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if got := read(); got != w {
+				t.Fatalf("got  %s\nwant %s", got, w)
+			}
+		}
+	}
+	one := strings.Repeat("1", 32)
+	expect(`{"machine":{"id":"`+one+`","primaryIP":"10.0.0.1"}}`,
+		`{"unit":{"currentState":"inactive","desiredState":"inactive","name":"a.service"}}`,
+		`{"synced":true}`)
+	put("job/b.service/target-state", "launched") // not asked for
+	put("job/a.service/target-state", "loaded")
+	expect(`{"unit":{"currentState":"inactive","desiredState":"loaded","generation":N,"name":"a.service"}}`)
+	put("states/a.service/"+one, `{"loadState":"loaded","activeState":"inactive","subState":"dead"}`)
+	expect(`{"state":{"machineID":"` + one + `","name":"a.service","systemdActiveState":"inactive","systemdLoadState":"loaded","systemdSubState":"dead"}}`)
+	if _, err := a.raw.Delete(t.Context(), a.prefix+"states/a.service/"+one); err != nil {
+		t.Fatal(err)
+	}
+	expect(`{"deleted":true,"state":{"machineID":"` + one + `","name":"a.service"}}`)
+	if _, err := a.raw.Delete(t.Context(), a.prefix+"job/a.service/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	expect(`{"deleted":true,"unit":{"name":"a.service"}}`)
+}
+
+func FuzzToken(f *testing.F) {
+	f.Add("ZAABAA==")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, s string) {
+		tok, err := parseToken(s)
+		if err != nil {
+			return
+		}
+		again, err := parseToken(tok.String())
+		if err != nil || again != tok {
+			t.Errorf("%v written as %s and read as %v, %v", tok, tok, again, err)
+		}
+	})
+}

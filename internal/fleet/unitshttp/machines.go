@@ -1,0 +1,105 @@
+package unitshttp
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+
+	"flotilla/api/fleet"
+	"flotilla/internal/fleet/registry"
+)
+
+// machines is the resource of all machines.
+func (s *Server) machines(w http.ResponseWriter, r *http.Request) error {
+	switch r.Method {
+	case http.MethodGet:
+		return s.listMachines(w, r)
+	case http.MethodPatch:
+		return s.patchMachines(w, r)
+	}
+	return refuse(http.StatusMethodNotAllowed, "only GET and PATCH supported against this resource")
+}
+
+func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) error {
+	page, err := s.pageOf(r)
+	if err != nil {
+		return err
+	}
+	v, err := s.Store.ReadMachines(r.Context())
+	if err != nil {
+		return err
+	}
+	list, next := cut(v.Machines(), page)
+	out := fleet.MachinePage{NextPageToken: next}
+	for _, m := range list {
+		out.Machines = append(out.Machines, machineOf(m))
+	}
+	reply(w, http.StatusOK, out)
+	return nil
+}
+
+// patch is one operation of PATCH /machines.
+type patch struct {
+	Op    string     `json:"op"`
+	Path  string     `json:"path"`
+	Value patchValue `json:"value"`
+}
+
+// patchValue is a string, or an object with the string in its member "value": the
+// documents of the original show the one, its code took the other.
+type patchValue string
+
+// UnmarshalJSON takes both forms.
+func (v *patchValue) UnmarshalJSON(b []byte) error {
+	var object struct{ Value string }
+	if err := json.Unmarshal(b, &object); err == nil {
+		*v = patchValue(object.Value)
+		return nil
+	}
+	return json.Unmarshal(b, (*string)(v))
+}
+
+var metadataPath = regexp.MustCompile(`^/([A-Za-z0-9]+)/metadata/([A-Za-z0-9_.-]+)$`)
+
+// patchMachines sets dynamic metadata. All operations are checked before the first
+// is carried out.
+func (s *Server) patchMachines(w http.ResponseWriter, r *http.Request) error {
+	var patches []patch
+	if err := decodeBody(w, r, &patches); err != nil {
+		return err
+	}
+	ops := make([]registry.MetadataOp, 0, len(patches))
+	for _, p := range patches {
+		op, err := p.check()
+		if err != nil {
+			return err
+		}
+		ops = append(ops, op)
+	}
+	if err := s.Store.SetMetadata(r.Context(), ops); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (p patch) check() (registry.MetadataOp, error) {
+	var op registry.MetadataOp
+	if p.Op != "add" && p.Op != "replace" && p.Op != "remove" {
+		return op, refuse(http.StatusBadRequest, "invalid op: expect add, remove, or replace")
+	}
+	m := metadataPath.FindStringSubmatch(p.Path)
+	if m == nil {
+		return op, refuse(http.StatusBadRequest, "machine metadata path invalid")
+	}
+	op.Machine, op.Key = m[1], m[2]
+	if p.Op == "remove" {
+		return op, nil
+	}
+	if p.Value == "" {
+		return op, refuse(http.StatusBadRequest, "invalid value: add and replace require a value")
+	}
+	op.Value = string(p.Value)
+	return op, nil
+}

@@ -1,0 +1,129 @@
+package etcdctl
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"flotilla/client/keys"
+	"flotilla/internal/fault"
+)
+
+// healthEvery is the pause of "cluster-health --forever".
+const healthEvery = 10 * time.Second
+
+func clusterHealthCommand() command {
+	var forever bool
+	return command{
+		name: "cluster-health", summary: "ask every member whether it is healthy", offline: true,
+		flags: func(fs *flag.FlagSet) { both(fs, &forever, "forever", "f", "again every 10 s, until interrupted") },
+		run: func(ctx context.Context, s *session, _ []string) error {
+			for {
+				err := s.clusterHealth(ctx)
+				if !forever {
+					return err
+				}
+				s.report(err)
+				fmt.Fprintf(s.env.Stdout, "\nnext check after %d second...\n\n", int(healthEvery.Seconds()))
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(healthEvery):
+				}
+			}
+		},
+	}
+}
+
+func (s *session) clusterHealth(ctx context.Context) error {
+	members, err := s.client.Members(ctx)
+	if err != nil {
+		fmt.Fprintln(s.env.Stdout, "cluster may be unhealthy: failed to list members")
+		return fromStore(err)
+	}
+	healthy := 0
+	for _, m := range members {
+		if s.memberHealth(ctx, m) {
+			healthy++
+		}
+	}
+	switch healthy {
+	case len(members):
+		fmt.Fprintln(s.env.Stdout, "cluster is healthy")
+		return nil
+	case 0:
+		fmt.Fprintln(s.env.Stdout, "cluster is unavailable")
+	default:
+		fmt.Fprintln(s.env.Stdout, "cluster is degraded")
+	}
+	return fault.Code(exitUnhealthy, fault.ErrSilent)
+}
+
+// memberHealth asks a member at one of its addresses after the other, and prints
+// what the first that answers says.
+func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
+	w := s.env.Stdout
+	if len(m.ClientURLs) == 0 {
+		fmt.Fprintf(w, "member %s is unreachable: no available published client urls\n", m.ID)
+		return false
+	}
+	for _, u := range m.ClientURLs {
+		ok, err := s.client.Healthy(ctx, u)
+		if err != nil {
+			fmt.Fprintf(w, "failed to check the health of member %s on %s: %v\n", m.ID, u, err)
+			continue
+		}
+		if ok {
+			fmt.Fprintf(w, "member %s is healthy: got healthy result from %s\n", m.ID, u)
+		} else {
+			fmt.Fprintf(w, "member %s is unhealthy: got unhealthy result from %s\n", m.ID, u)
+		}
+		return ok
+	}
+	fmt.Fprintf(w, "member %s is unreachable: %v are all unreachable\n", m.ID, m.ClientURLs)
+	return false
+}
+
+func memberCommand() command {
+	return command{
+		name: "member", summary: "the members of the cluster",
+		sub: []command{
+			{name: "list", summary: "list them", run: memberList},
+		},
+	}
+}
+
+// failed is a failure of "member": the message alone.
+func failed(err error) error {
+	var away *keys.UnreachableError
+	if errors.As(err, &away) {
+		return fault.Code(exitUsage, err)
+	}
+	return fault.Code(exitUsage, said{err})
+}
+
+func memberList(ctx context.Context, s *session, args []string) error {
+	if len(args) > 0 {
+		return failed(errors.New("No arguments accepted")) //nolint:staticcheck // the classic text
+	}
+	members, err := s.client.Members(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	leader, err := s.client.Leader(ctx)
+	if err != nil {
+		return failed(fmt.Errorf("Failed to get leader:  %w", err)) //nolint:staticcheck // the classic text
+	}
+	for _, m := range members {
+		peers, clients := strings.Join(m.PeerURLs, ","), strings.Join(m.ClientURLs, ",")
+		if m.Name == "" {
+			fmt.Fprintf(s.env.Stdout, "%s[unstarted]: peerURLs=%s\n", m.ID, peers)
+			continue
+		}
+		fmt.Fprintf(s.env.Stdout, "%s: name=%s peerURLs=%s clientURLs=%s isLeader=%t\n", m.ID, m.Name, peers, clients, m.ID == leader.ID)
+	}
+	return nil
+}

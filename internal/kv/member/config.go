@@ -1,0 +1,121 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// Listening addresses of a member that is not told otherwise: today's and those
+// of etcd 0.4, which many tools still have built in.
+const (
+	DefaultClientURLs = "http://127.0.0.1:2379,http://127.0.0.1:4001"
+	DefaultPeerURLs   = "http://127.0.0.1:2380,http://127.0.0.1:7001"
+)
+
+const (
+	// maxRequestBytes lets through what the v2 API took: 10 MiB of form, here
+	// with room for the key and the records beside it.
+	maxRequestBytes = 12 << 20
+	// maxTxnOps is bounded by the depth of a path, since every missing parent
+	// directory is put in the transaction of its first child.
+	maxTxnOps = 4096
+	// quotaBytes is the engine's own default, said aloud: beyond it the store
+	// turns read-only.
+	quotaBytes = 2 << 30
+)
+
+// Config says what to run. Defaults makes one.
+type Config struct {
+	// Engine is the engine's own configuration. Its client listeners are ours:
+	// see ListenClientUrls. A port 0 is allowed in ListenClientUrls, and in
+	// ListenPeerUrls of a member that is alone; nil AdvertiseClientUrls and
+	// AdvertisePeerUrls mean the addresses that were bound. Its logging fields
+	// count for nothing: the engine logs through the member's logger.
+	Engine *embed.Config
+	// AllowPlainHTTP permits http:// on addresses beyond loopback: whoever
+	// reaches the port may then read and write everything.
+	AllowPlainHTTP bool
+	// AllowAnonymousTLS permits https:// beyond loopback without asking for
+	// client certificates.
+	AllowAnonymousTLS bool
+}
+
+// Defaults is a member named "default" on the default addresses, alone in its
+// cluster.
+func Defaults() Config {
+	e := embed.NewConfig()
+	e.ListenClientUrls = mustURLs(DefaultClientURLs)
+	e.ListenPeerUrls = mustURLs(DefaultPeerURLs)
+	e.AdvertiseClientUrls, e.AdvertisePeerUrls = nil, nil
+	e.InitialCluster = ""
+	e.MaxRequestBytes = maxRequestBytes
+	e.MaxTxnOps = maxTxnOps
+	e.QuotaBackendBytes = quotaBytes
+	return Config{Engine: e}
+}
+
+// Alone is a cluster of one member, for one process of one machine: data in dir,
+// clients served on the given URLs, and a peer address that the system picks.
+func Alone(name, dir string, clientURLs []string) (Config, error) {
+	c := Defaults()
+	urls, err := types.NewURLs(clientURLs)
+	if err != nil {
+		return Config{}, fmt.Errorf("client addresses %s: %w", strings.Join(clientURLs, ","), err)
+	}
+	c.Engine.Name, c.Engine.Dir = name, dir
+	c.Engine.ListenClientUrls = urls
+	c.Engine.ListenPeerUrls = mustURLs("http://127.0.0.1:0")
+	return c, nil
+}
+
+func mustURLs(list string) types.URLs {
+	return types.MustNewURLs(strings.Split(list, ","))
+}
+
+// hasPortZero tells whether the system is to pick one of the ports.
+func hasPortZero(urls []url.URL) bool {
+	for _, u := range urls {
+		if u.Port() == "0" {
+			return true
+		}
+	}
+	return false
+}
+
+// advertised is what others are told to use for the addresses bound. An address
+// that means "every address of this machine" is none that they could use.
+func advertised(flag string, bound []url.URL) ([]url.URL, error) {
+	var errs []error
+	for _, u := range bound {
+		if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
+			errs = append(errs, fmt.Errorf("%s is no address that others could use: give --%s", u.String(), flag))
+		}
+	}
+	return bound, errors.Join(errs...)
+}
+
+// aloneIn tells whether the initial cluster names no other member.
+func aloneIn(initialCluster, name string) bool {
+	for _, entry := range strings.Split(initialCluster, ",") {
+		n, _, _ := strings.Cut(strings.TrimSpace(entry), "=")
+		if n != "" && n != name {
+			return false
+		}
+	}
+	return true
+}
+
+// clusterOf is the initial cluster that consists of this member.
+func clusterOf(name string, peers []url.URL) string {
+	entries := make([]string, len(peers))
+	for i, u := range peers {
+		entries[i] = name + "=" + u.String()
+	}
+	return strings.Join(entries, ",")
+}

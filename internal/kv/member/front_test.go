@@ -1,0 +1,301 @@
+package member
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+func TestSniff(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		writes []string
+		http2  bool
+	}{
+		{"get", []string{"GET / HTTP/1.1\r\n"}, false},
+		{"put differs at the second byte", []string{"PUT"}, false},
+		{"propfind differs at the third", []string{"P", "R", "O"}, false},
+		{"preface", []string{preface}, true},
+		{"preface byte by byte", strings.Split(preface, ""), true},
+		{"preface and more", []string{preface + "frames"}, true},
+		{"not quite the preface", []string{preface[:20] + "x"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			go func() {
+				for _, w := range test.writes {
+					theirs.Write([]byte(w))
+				}
+				theirs.Close()
+			}()
+			read, http2, err := sniff(ours)
+			if err != nil || http2 != test.http2 {
+				t.Fatalf("http2 %t, %v", http2, err)
+			}
+			all, err := io.ReadAll(&replay{Conn: ours, read: read})
+			if want := strings.Join(test.writes, ""); err != nil || string(all) != want {
+				t.Errorf("the server reads %q, %v; want %q", all, err, want)
+			}
+		})
+	}
+}
+
+func TestSniffCut(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		theirs.Write([]byte("PRI"))
+		theirs.Close()
+	}()
+	if _, _, err := sniff(ours); !errors.Is(err, io.EOF) {
+		t.Errorf("error %v, want EOF", err)
+	}
+}
+
+func body(t testing.TB, c *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// One port: gRPC, HTTP and the JSON form of v3, with a thousand connections open
+// that say nothing.
+func TestOnePortForAll(t *testing.T) {
+	m := start(t, alone(t, "n1", filepath.Join(t.TempDir(), "data")))
+	base := m.ClientURLs()[0]
+	addr := strings.TrimPrefix(base, "http://")
+	for range 1000 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	half, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer half.Close()
+	half.Write([]byte("PRI * HT")) // and one that stopped in the middle
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := v3(t, m).Put(ctx, "/a", "1"); err != nil {
+		t.Fatalf("gRPC: %v", err)
+	}
+	if code, got := body(t, http.DefaultClient, base+"/metrics"); code != 200 || !strings.Contains(got, "etcd_server_has_leader 1") {
+		t.Errorf("/metrics: %d", code)
+	}
+	if code, got := body(t, http.DefaultClient, base+"/readyz"); code != 200 || got != "ok\n" {
+		t.Errorf("/readyz: %d %q", code, got)
+	}
+	resp, err := http.Post(base+"/v3/kv/range", "application/json", strings.NewReader(`{"key":"L2E="}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); !strings.Contains(string(b), `"value":"MQ=="`) {
+		t.Errorf("v3 as JSON: %s", b)
+	}
+
+	began := time.Now()
+	if err := m.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the stop waited %v for idle connections", took)
+	}
+	noComplaints(t, m)
+}
+
+// Watches do not hold up a stop, and end without an error for the client to see
+// but the end itself.
+func TestStopEndsWatches(t *testing.T) {
+	m := start(t, alone(t, "n1", filepath.Join(t.TempDir(), "data")))
+	watch := v3(t, m).Watch(t.Context(), "/a", clientv3.WithCreatedNotify())
+	<-watch
+	began := time.Now()
+	if err := m.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	noComplaints(t, m)
+}
+
+func TestSeparateHTTP(t *testing.T) {
+	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
+	cfg.Engine.ListenClientHttpUrls = mustURLs("http://127.0.0.1:0")
+	m := start(t, cfg)
+	grpc, web := m.ClientURLs()[0], m.ClientURLs()[1]
+	if code, _ := body(t, http.DefaultClient, web+"/readyz"); code != 200 {
+		t.Errorf("HTTP on the HTTP address: %d", code)
+	}
+	if _, err := http.Get(grpc + "/readyz"); err == nil {
+		t.Error("HTTP is served on the gRPC address")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := v3(t, m).Put(ctx, "/a", "1"); err != nil {
+		t.Errorf("gRPC: %v", err)
+	}
+}
+
+// authority makes certificates for tests.
+type authority struct {
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{dir: t.TempDir(), pool: x509.NewCertPool()}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.key = key
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.pool.AddCert(a.cert)
+	writePEM(t, a.path("ca.pem"), "CERTIFICATE", der)
+	return a
+}
+
+func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
+
+// issue writes NAME.pem and NAME-key.pem, good for 127.0.0.1.
+func (a *authority) issue(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}, a.cert, &k.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = a.path(name+".pem"), a.path(name+"-key.pem")
+	writePEM(t, cert, "CERTIFICATE", der)
+	writePEM(t, key, "PRIVATE KEY", raw)
+	return cert, key
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// With TLS both protocols share the port too, also for a client that could speak
+// HTTP/2, and nobody without a certificate comes in.
+func TestTLSWithClientCertificates(t *testing.T) {
+	ca := newAuthority(t)
+	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
+	cfg.Engine.ListenClientUrls = mustURLs("https://127.0.0.1:0")
+	info := &cfg.Engine.ClientTLSInfo
+	info.CertFile, info.KeyFile = ca.issue(t, "server")
+	info.TrustedCAFile, info.ClientCertAuth = ca.path("ca.pem"), true
+	m := start(t, cfg)
+	base, err := url.Parse(m.ClientURLs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	pair, err := tls.LoadX509KeyPair(ca.issue(t, "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{pair}}
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: trusted.Clone(), ForceAttemptHTTP2: true}}
+	if code, _ := body(t, web, base.String()+"/readyz"); code != 200 {
+		t.Errorf("HTTP: %d", code)
+	}
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{base.Host}, TLS: trusted.Clone(), DialTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Put(ctx, "/a", "1"); err != nil {
+		t.Errorf("gRPC: %v", err)
+	}
+	// The engine sees whose certificate it is: with its authentication on, the
+	// common name is the user.
+	mustDo(t, func() error { _, err := c.UserAdd(ctx, "root", "secret"); return err })
+	mustDo(t, func() error { _, err := c.UserGrantRole(ctx, "root", "root"); return err })
+	mustDo(t, func() error { _, err := c.AuthEnable(ctx); return err })
+	if _, err := c.Put(ctx, "/a", "2"); err != nil {
+		t.Errorf("gRPC as the user that the certificate names: %v", err)
+	}
+
+	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool}}}
+	if _, err := stranger.Get(base.String() + "/readyz"); err == nil {
+		t.Error("a client without a certificate came in")
+	}
+}
+
+func mustDo(t *testing.T, do func() error) {
+	t.Helper()
+	if err := do(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a put costs over the front's port, from one client after the other.
+func BenchmarkPut(b *testing.B) {
+	m := start(b, alone(b, "n1", filepath.Join(b.TempDir(), "data")))
+	c := v3(b, m)
+	for b.Loop() {
+		if _, err := c.Put(b.Context(), "/a", "1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

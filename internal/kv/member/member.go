@@ -1,0 +1,346 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+
+	"flotilla/internal/fault"
+	"flotilla/internal/kv/mvcc"
+)
+
+// ErrRemoved is returned by Run when the cluster has removed this member: starting
+// it again is of no use.
+var ErrRemoved = errors.New("this member was removed from the cluster")
+
+// Deps is what a member gets from outside.
+type Deps struct {
+	Log *slog.Logger
+	Now func() time.Time // nil means time.Now
+}
+
+// Member is one member of the store. Run it once.
+type Member struct {
+	cfg  Config
+	log  *slog.Logger
+	now  func() time.Time
+	lock sync.Mutex // guards what follows
+
+	clientURLs, peerURLs []url.URL // bound
+}
+
+// New makes a member; it touches nothing before Run.
+func New(cfg Config, deps Deps) *Member {
+	now := deps.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &Member{cfg: cfg, log: deps.Log, now: now}
+}
+
+// ClientURLs is where the member serves clients, with the ports that were bound.
+// It is valid once Run has called ready.
+func (m *Member) ClientURLs() []string { return m.urls(&m.clientURLs) }
+
+// PeerURLs is where the member listens for other members, as ClientURLs.
+func (m *Member) PeerURLs() []string { return m.urls(&m.peerURLs) }
+
+func (m *Member) urls(of *[]url.URL) []string {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	return types.URLs(*of).StringSlice()
+}
+
+// Run starts the member, calls ready when it has joined its cluster and serves,
+// and stops it when ctx is done. It returns nil after a clean stop, ErrRemoved if
+// the cluster removed the member, else what went wrong. A failure before the
+// engine has written anything leaves the data directory as it was.
+func (m *Member) Run(ctx context.Context, ready func()) error {
+	if err := checkExposure(m.cfg); err != nil {
+		return err
+	}
+	engineLog := newEngineLog(m.log, m.now)
+	cfg, err := m.settle(engineLog)
+	if err != nil {
+		return err
+	}
+	fresh, err := checkDataDir(cfg.Dir, cfg.WalDir, cfg.Name)
+	if err != nil {
+		return err
+	}
+	doors, err := bindClients(cfg)
+	if err != nil {
+		return err
+	}
+	defer closeDoors(doors)
+
+	e, err := m.startEngine(cfg, fresh, doors, engineLog)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		engineLog.enter(stopping)
+		e.Close()
+	}()
+	if err := m.join(ctx, e); err != nil {
+		return ignoreCancel(ctx, err)
+	}
+	engineLog.enter(running)
+	return m.serve(ctx, e, doors, engineLog, ready)
+}
+
+// settle completes the engine's configuration and has the engine check it.
+func (m *Member) settle(log *engineLog) (*embed.Config, error) {
+	cfg := *m.cfg.Engine
+	if cfg.Dir == "" {
+		cfg.Dir = cfg.Name + ".etcd"
+	}
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log.logger())
+	// What is left open here is known only after binding; the check wants
+	// something.
+	if cfg.AdvertiseClientUrls == nil {
+		cfg.AdvertiseClientUrls = []url.URL{}
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return &cfg, nil
+}
+
+// startEngine gives the engine its addresses and starts it. A fresh data directory
+// is put back as it was if the engine gives up before it wrote its log.
+func (m *Member) startEngine(cfg *embed.Config, fresh bool, doors []door, log *engineLog) (*embed.Etcd, error) {
+	clients := boundURLs(cfg, doors)
+	var e *embed.Etcd
+	var peers []url.URL
+	err := retryPorts(hasPortZero(cfg.ListenPeerUrls), func() (err error) {
+		if peers, err = probePeers(cfg); err != nil {
+			return err
+		}
+		ec, err := engineConfig(*cfg, clients, peers)
+		if err != nil {
+			return err
+		}
+		e, err = startEtcd(ec)
+		return err
+	})
+	if err != nil {
+		if fresh {
+			err = errors.Join(err, undo(cfg.Dir, cfg.WalDir))
+		}
+		return nil, explainStart(err, cfg)
+	}
+	log.enter(joining)
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.clientURLs, m.peerURLs = clients, peers
+	return e, nil
+}
+
+// engineConfig is what the engine is started with: our addresses in place of its
+// client listeners.
+func engineConfig(cfg embed.Config, clients, peers []url.URL) (*embed.Config, error) {
+	var err error
+	cfg.ListenPeerUrls = peers
+	if len(cfg.AdvertisePeerUrls) == 0 {
+		if cfg.AdvertisePeerUrls, err = advertised("initial-advertise-peer-urls", peers); err != nil {
+			return nil, err
+		}
+	}
+	if len(cfg.AdvertiseClientUrls) == 0 {
+		if cfg.AdvertiseClientUrls, err = advertised("advertise-client-urls", clients); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.InitialCluster == "" && cfg.DNSCluster == "" && len(cfg.DiscoveryCfg.Endpoints) == 0 {
+		cfg.InitialCluster = clusterOf(cfg.Name, cfg.AdvertisePeerUrls)
+	}
+	cfg.ListenClientUrls, cfg.ListenClientHttpUrls = nil, nil
+	cfg.ClientAutoTLS = false // the front has seen to it
+	return &cfg, nil
+}
+
+// startEtcd starts the engine and turns what it considers fatal into an error.
+func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case fatalError:
+			err = errors.New(string(p))
+		case string: // zap panics with the message of a line at level panic
+			err = errors.New(p)
+		default:
+			panic(p)
+		}
+	}()
+	return embed.StartEtcd(cfg)
+}
+
+// join waits until the member takes part in its cluster, which takes a majority of
+// the members.
+func (m *Member) join(ctx context.Context, e *embed.Etcd) error {
+	slow := time.NewTicker(5 * time.Second)
+	defer slow.Stop()
+	began := m.now()
+	for said := false; ; {
+		select {
+		case <-e.Server.ReadyNotify():
+			if said {
+				m.log.Info("joined the cluster", "after", m.now().Sub(began))
+			}
+			return m.announcePeers(ctx, e.Server)
+		case <-e.Server.StopNotify():
+			return ended(e)
+		case err := <-e.Err():
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-slow.C:
+			if !said {
+				m.log.Warn("waiting for a majority of the members", "members", memberNames(e.Server))
+			}
+			said = true
+		}
+	}
+}
+
+// announcePeers corrects what the cluster has on record of this member's peer
+// address, where it is alone: then a port that the system picked differs from one
+// start to the next.
+func (m *Member) announcePeers(ctx context.Context, s *etcdserver.EtcdServer) error {
+	members := s.Cluster().Members()
+	if len(members) != 1 || len(m.cfg.Engine.AdvertisePeerUrls) > 0 {
+		return nil
+	}
+	want := m.PeerURLs()
+	if sameSet(members[0].PeerURLs, want) {
+		return nil
+	}
+	update := membership.Member{ID: s.MemberID(), RaftAttributes: membership.RaftAttributes{PeerURLs: want}}
+	if _, err := s.UpdateMember(ctx, update); err != nil {
+		return fmt.Errorf("record the peer addresses %v: %w", want, err)
+	}
+	return nil
+}
+
+// ended is why the engine stopped by itself.
+func ended(e *embed.Etcd) error {
+	if e.Server.IsIDRemoved(uint64(e.Server.MemberID())) {
+		return fault.Hint(fmt.Errorf("%w (%s)", ErrRemoved, e.Server.MemberID()),
+			"to bring the machine back, add it as a new member and start it with an empty data directory")
+	}
+	return errors.New("the engine stopped by itself")
+}
+
+// serve runs the gateway and the servers on the running engine until ctx is done.
+func (m *Member) serve(ctx context.Context, e *embed.Etcd, doors []door, log *engineLog, ready func()) error {
+	client := v3client.New(e.Server)
+	defer client.Close()
+	store := mvcc.New(mvcc.Config{
+		Client:      client,
+		Log:         m.log,
+		Active:      func() bool { return e.Server.Leader() == e.Server.MemberID() },
+		KeepHistory: e.Config().AutoCompactionRetention != "0",
+		Now:         m.now,
+	})
+	gateway, err := startGateway(ctx, store)
+	if err != nil {
+		return ignoreCancel(ctx, fmt.Errorf("start the v2 gateway: %w", err))
+	}
+	defer gateway.stop()
+
+	servers, err := m.newServers(e, store, doors)
+	if err != nil {
+		return err
+	}
+	servers.start(doors)
+	following, unfollow := context.WithCancel(ctx)
+	defer unfollow()
+	go m.followLeader(following, e.Server)
+	m.log.Info("store ready", "name", e.Config().Name, "member", e.Server.MemberID().String(),
+		"cluster", e.Server.Cluster().ID().String(), "clients", strings.Join(m.ClientURLs(), ","), "peers", strings.Join(m.PeerURLs(), ","), "data", e.Config().Dir)
+	ready()
+	select {
+	case <-ctx.Done():
+	case err = <-e.Err():
+	case err = <-servers.failed:
+	case err = <-gateway.ended:
+	case <-e.Server.StopNotify():
+		err = ended(e)
+	}
+	log.enter(stopping)
+	closeDoors(doors)
+	servers.stop()
+	return err
+}
+
+// followLeader logs who leads, when that changes, in a cluster of several.
+func (m *Member) followLeader(ctx context.Context, s *etcdserver.EtcdServer) {
+	for last := ""; ; {
+		changed := s.LeaderChangedNotify()
+		if leader, ok := (info{s}).Leader(); ok && leader.ID != last && len(s.Cluster().Members()) > 1 {
+			last = leader.ID
+			m.log.Info("the cluster has a leader", "leader", leader.Name, "member", leader.ID, "term", s.Term())
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// gateway is a store whose Run has called ready.
+type gateway struct {
+	cancel context.CancelFunc
+	ended  chan error // its Run returned; buffered
+	done   chan struct{}
+}
+
+func startGateway(ctx context.Context, store *mvcc.Store) (*gateway, error) {
+	own, cancel := context.WithCancel(context.Background()) // it outlives ctx until the servers have stopped
+	g := &gateway{cancel: cancel, ended: make(chan error, 1), done: make(chan struct{})}
+	ready := make(chan struct{})
+	go func() {
+		err := store.Run(own, func() { close(ready) })
+		if err == nil && own.Err() == nil {
+			err = errors.New("the v2 gateway ended by itself")
+		}
+		g.ended <- err
+		close(g.done)
+	}()
+	select {
+	case <-ready:
+		return g, nil
+	case err := <-g.ended:
+		cancel()
+		return nil, err
+	case <-ctx.Done():
+		g.stop()
+		return nil, ctx.Err()
+	}
+}
+
+func (g *gateway) stop() {
+	g.cancel()
+	<-g.done
+}
+
+// ignoreCancel makes nil of an error that is our own order to stop.
+func ignoreCancel(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}

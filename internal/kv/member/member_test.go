@@ -1,0 +1,137 @@
+package member
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"flotilla/internal/logx"
+)
+
+// runningMember is a member under test and what it logged.
+type runningMember struct {
+	*Member
+	log   *syncBuffer
+	ended chan struct{} // Run has returned
+	stop  func() error  // the error of Run
+}
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func alone(t testing.TB, name, dir string) Config {
+	t.Helper()
+	cfg, err := Alone(name, dir, []string{"http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// start runs a member until the test ends or stop is called.
+func start(t testing.TB, cfg Config) *runningMember {
+	t.Helper()
+	m, ready, ended := launch(t, cfg)
+	select {
+	case <-ready:
+	case <-ended:
+		t.Fatalf("member ended before it was ready: %v\n%s", m.stop(), m.log)
+	case <-time.After(30 * time.Second):
+		t.Fatalf("member not ready\n%s", m.log)
+	}
+	return m
+}
+
+func launch(t testing.TB, cfg Config) (m *runningMember, ready, ended chan struct{}) {
+	t.Helper()
+	log := &syncBuffer{}
+	m = &runningMember{Member: New(cfg, Deps{Log: logx.New(log, slog.LevelInfo)}), log: log}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, ended = make(chan struct{}), make(chan struct{})
+	m.ended = ended
+	var err error
+	go func() {
+		defer close(ended)
+		err = m.Run(ctx, func() { close(ready) })
+	}()
+	m.stop = func() error {
+		cancel()
+		<-ended
+		return err
+	}
+	t.Cleanup(func() { m.stop() })
+	return m, ready, ended
+}
+
+func v3(t testing.TB, m *runningMember) *clientv3.Client {
+	t.Helper()
+	u, err := url.Parse(m.ClientURLs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{u.Host}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func noComplaints(t testing.TB, m *runningMember) {
+	t.Helper()
+	for line := range strings.Lines(m.log.String()) {
+		if strings.Contains(line, "level=warn") || strings.Contains(line, "level=error") {
+			t.Errorf("logged: %s", line)
+		}
+	}
+}
+
+func TestStartStopRestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	m := start(t, alone(t, "n1", dir))
+	if _, err := v3(t, m).Put(t.Context(), "/a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	noComplaints(t, m)
+
+	m = start(t, alone(t, "n1", dir))
+	got, err := v3(t, m).Get(t.Context(), "/a")
+	if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "1" {
+		t.Fatalf("after a restart: %v, %v", got, err)
+	}
+	list, err := v3(t, m).MemberList(t.Context())
+	if err != nil || !sameSet(list.Members[0].PeerURLs, m.PeerURLs()) || !sameSet(list.Members[0].ClientURLs, m.ClientURLs()) {
+		t.Errorf("member list after a restart on other ports: %v, %v; listens on %v and %v", list, err, m.PeerURLs(), m.ClientURLs())
+	}
+	if err := m.stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	noComplaints(t, m)
+}

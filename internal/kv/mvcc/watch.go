@@ -1,0 +1,274 @@
+package mvcc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flotilla/api/keys"
+	"flotilla/internal/kv/v2"
+)
+
+// ErrLagging ends a watch whose client reads more slowly than events come. The
+// client watches again from the index after the last one that it got.
+var ErrLagging = errors.New("watcher is too slow")
+
+// ErrStopped ends a watch because the gateway ends.
+var ErrStopped = errors.New("the gateway has stopped")
+
+// How many events wait for a watcher before it counts as lagging: live ones, and ones
+// from the store's history.
+const (
+	maxPending = 1000
+	maxHistory = 10_000
+)
+
+// Watcher delivers the events of one watch, in the order of their indexes, each
+// once.
+type Watcher struct {
+	s         *Store
+	path      string
+	recursive bool
+	since     uint64 // events before this index are not for it
+	stream    bool
+	index     uint64
+	history   []*keys.Event // what happened before the watcher was registered
+	cut       bool          // the history goes on: no live event may follow it
+
+	mu      sync.Mutex
+	pending []*keys.Event
+	err     error
+	more    chan struct{} // 1 slot: pending or err is new
+}
+
+// Watch starts a watch: from r.WaitIndex on, or from now on if that is 0. It
+// reaches back to the last compaction of the store; beyond that it fails with
+// error 401. The caller closes the watcher.
+func (s *Store) Watch(ctx context.Context, r v2.Request) (*Watcher, error) {
+	w, from, err := s.register(r)
+	if err != nil || from == 0 {
+		return w, err
+	}
+	if err := w.recall(ctx, from); err != nil {
+		w.Close()
+		if errors.Is(err, errGap) {
+			return nil, s.cleared(ctx, from)
+		}
+		return nil, s.storeError(err)
+	}
+	return w, nil
+}
+
+// register lets the watcher take part in what happens from now on, and gives it
+// what the recent changes hold. from is not 0 if the store must be asked
+// for what happened from that index on.
+func (s *Store) register(r v2.Request) (w *Watcher, from uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tree == nil {
+		return nil, 0, errNotLoaded()
+	}
+	w = &Watcher{
+		s: s, path: r.Path, recursive: r.Recursive,
+		stream: r.Stream, since: r.WaitIndex, index: s.tree.Index(), more: make(chan struct{}, 1),
+	}
+	if w.since == 0 {
+		w.since = w.index + 1
+	}
+	if s.watchers[w.path] == nil {
+		s.watchers[w.path] = map[*Watcher]struct{}{}
+	}
+	s.watchers[w.path][w] = struct{}{}
+	if w.since <= s.recent.floor {
+		return w, w.since, nil
+	}
+	for _, c := range s.recent.since(w.since) {
+		if c.Matches(w.path, w.recursive) {
+			w.push(c)
+			if !r.Stream {
+				break
+			}
+		}
+	}
+	return w, 0, nil
+}
+
+// cleared is the error for an index that is compacted. Where the history begins
+// is told by a watch that asks for what is gone.
+func (s *Store) cleared(ctx context.Context, wanted uint64) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), s.cfg.Timeout)
+	defer cancel()
+	gone := int64(max(wanted-1, 1))
+	resp := <-s.cfg.Client.Watch(ctx, v2.RangeStart, clientv3.WithRev(gone))
+	oldest := uint64(resp.CompactRevision) + 1
+	return keys.NewError(keys.CodeEventIndexGone,
+		fmt.Sprintf("the requested history has been cleared [%d/%d]", oldest, wanted), s.Index())
+}
+
+// Index is the store's index when the watch began.
+func (w *Watcher) Index() uint64 { return w.index }
+
+// Next waits for the next event. The error is ctx's, ErrLagging, ErrStopped or a
+// *keys.Error. Next and Close are for one goroutine.
+func (w *Watcher) Next(ctx context.Context) (*keys.Event, error) {
+	if len(w.history) > 0 {
+		e := w.history[0]
+		w.history = w.history[1:]
+		return e, nil
+	}
+	if w.cut {
+		return nil, ErrLagging
+	}
+	for {
+		if e, err := w.pop(); e != nil || err != nil {
+			return e, err
+		}
+		select {
+		case <-w.more:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// pop takes what is there; events come before the error that ends them.
+func (w *Watcher) pop() (*keys.Event, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.pending) > 0 {
+		e := w.pending[0]
+		w.pending = w.pending[1:]
+		return e, nil
+	}
+	return nil, w.err
+}
+
+// push hands the watcher an event, in the order of the indexes.
+func (w *Watcher) push(c v2.Change) {
+	if c.Index() < w.since {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.err != nil:
+		return
+	case len(w.pending) >= maxPending:
+		w.err = ErrLagging
+	default:
+		w.pending = append(w.pending, c.Event)
+	}
+	w.tell()
+}
+
+func (w *Watcher) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.tell()
+}
+
+func (w *Watcher) tell() {
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends the watch.
+func (w *Watcher) Close() {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	delete(w.s.watchers[w.path], w)
+	if len(w.s.watchers[w.path]) == 0 {
+		delete(w.s.watchers, w.path)
+	}
+}
+
+// recall reads from the store what the watcher wants to know of what happened
+// from the index on until it was registered: the first event, or all of them for a
+// stream. It fails with errGap if that is compacted.
+func (w *Watcher) recall(ctx context.Context, from uint64) error {
+	if err := w.s.replays.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer w.s.replays.Release(1)
+	// A stream of its own, which asking for a leader makes it: the progress of the
+	// gateway's watch must not wait for this one.
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	err := w.s.replay(ctx, from, w.index, func(c v2.Change) bool {
+		if c.Matches(w.path, w.recursive) {
+			w.cut = w.stream && len(w.history) == maxHistory
+			if w.cut {
+				return false
+			}
+			w.history = append(w.history, c.Event)
+		}
+		return w.stream || len(w.history) == 0
+	})
+	if err != nil {
+		return fmt.Errorf("read the history from revision %d: %w", from, err)
+	}
+	return nil
+}
+
+// replay leads a tree of the past through all that happened from one index to
+// another, both inclusive, while tell returns true.
+func (s *Store) replay(ctx context.Context, from, until uint64, tell func(v2.Change) bool) error {
+	base := max(from-1, 1) // revision 1 is the empty store
+	tree, err := s.load(ctx, int64(base))
+	if err != nil {
+		return err
+	}
+	responses := s.cfg.Client.Watch(ctx, v2.RangeStart, clientv3.WithRange(v2.RangeEnd),
+		clientv3.WithRev(int64(base)+1), clientv3.WithFragment())
+	for tree.Index() < until {
+		resp, err := s.nextResponse(ctx, responses)
+		if err != nil {
+			return err
+		}
+		for _, c := range commits(resp.Events) {
+			for _, change := range tree.Apply(c, s.cfg.Now()) {
+				if change.Index() <= until && !tell(change) {
+					return nil
+				}
+			}
+		}
+		if resp.IsProgressNotify() {
+			tree.Advance(uint64(resp.Header.Revision))
+		}
+	}
+	return nil
+}
+
+// nextResponse waits for what the watch of ctx has to say. It asks for the
+// progress meanwhile: the last revisions may have changed nothing in the range.
+func (s *Store) nextResponse(ctx context.Context, from clientv3.WatchChan) (clientv3.WatchResponse, error) {
+	ticker := time.NewTicker(askAgain)
+	defer ticker.Stop()
+	for {
+		select {
+		case resp, ok := <-from:
+			if !ok {
+				return resp, errors.New("the watch has ended")
+			}
+			if resp.CompactRevision != 0 {
+				return resp, errGap
+			}
+			return resp, resp.Err()
+		case <-ctx.Done():
+			return clientv3.WatchResponse{}, ctx.Err()
+		case <-ticker.C:
+			if err := s.cfg.Client.RequestProgress(ctx); err != nil {
+				return clientv3.WatchResponse{}, fmt.Errorf("ask for the watch's progress: %w", err)
+			}
+		}
+	}
+}

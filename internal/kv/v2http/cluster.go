@@ -1,0 +1,71 @@
+package v2http
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+func (h *handler) members(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Etcd-Cluster-Id", strconv.FormatUint(h.Info.ClusterID(), 16))
+	w.Header().Set("Content-Type", "application/json")
+	h.write(w, r, struct {
+		Members []Member `json:"members"`
+	}{h.Info.Members()})
+}
+
+func (h *handler) leader(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Etcd-Cluster-Id", strconv.FormatUint(h.Info.ClusterID(), 16))
+	m, ok := h.Info.Leader()
+	if !ok {
+		message(w, http.StatusServiceUnavailable, "During election")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	h.write(w, r, m)
+}
+
+// noMember answers for a member by its id, which can be listed only with all
+// others.
+func noMember(w http.ResponseWriter, _ *http.Request) {
+	message(w, http.StatusNotFound, "Not found")
+}
+
+// message is how all but the key space tell of an error: without a newline.
+func message(w http.ResponseWriter, status int, text string) {
+	body, _ := json.Marshal(map[string]string{"message": text}) // a string always marshals
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// machines lists the client URLs of all members, for clients of before 2.0.
+func (h *handler) machines(w http.ResponseWriter, _ *http.Request) {
+	var all []string
+	for _, m := range h.Info.Members() {
+		all = append(all, m.ClientURLs...)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, strings.Join(all, ", "))
+}
+
+func (h *handler) version(w http.ResponseWriter, _ *http.Request) {
+	server, cluster := h.Info.Versions()
+	if cluster == "" {
+		cluster = "not_decided"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"etcdserver":%q,"etcdcluster":%q}`, server, cluster)
+}
+
+func (h *handler) health(w http.ResponseWriter, _ *http.Request) {
+	if !h.Info.Healthy() {
+		http.Error(w, `{"health":"false"}`, http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, `{"health":"true"}`)
+}

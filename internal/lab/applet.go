@@ -1,0 +1,286 @@
+// Package lab is the program "flotilla lab": real systemd machines on this machine,
+// and the demonstration.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"flotilla/internal/applet"
+	"flotilla/internal/cli"
+	"flotilla/internal/fault"
+	"flotilla/internal/lab/demo"
+	"flotilla/internal/lab/machines"
+)
+
+const defaultPrefix = "m"
+
+// Applet is the program.
+func Applet() applet.Applet {
+	return applet.Applet{
+		Name:    "lab",
+		Group:   "Try it",
+		Summary: "real systemd machines on this machine",
+		Run: func(ctx context.Context, env applet.Env) int {
+			env.Args = keepCommand(env.Args)
+			return cli.Run(ctx, env, root(env))
+		},
+	}
+}
+
+// keepCommand puts "--" after "exec", so that what follows is left alone: the
+// command's flags are not ours.
+func keepCommand(args []string) []string {
+	if len(args) < 2 || args[0] != "exec" || args[1] == "" || args[1][0] == '-' {
+		return args
+	}
+	rest := args[2:]
+	if len(rest) > 0 && rest[0] == "--" {
+		rest = rest[1:]
+	}
+	return append([]string{"exec", "--", args[1]}, rest...)
+}
+
+func root(env applet.Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lab",
+		Short: "real systemd machines on this machine",
+		Long: `Boots machines with a real systemd, journal, network and (where installed) Docker
+on this machine, and breaks them. Needs root, systemd-container, dbus and iproute2.
+Nothing of them can be reached from outside; their disks are in memory.`,
+		Example: `  flotilla lab up 3 --cluster
+  flotilla lab exec m1 fleetctl list-machines
+  flotilla lab kill m2
+  flotilla lab down`,
+	}
+	root.AddCommand(upCommand(env), clusterCommand(env), statusCommand(), execCommand(env), downCommand(env), demo.Command(env),
+		faultCommand(env, "cut", "take the cable out: the machine runs on and reaches nobody", "is cut off", (*machines.Lab).Cut),
+		faultCommand(env, "heal", "put the cable back in", "is reachable", (*machines.Lab).Heal),
+		faultCommand(env, "kill", "cut the power; the disk stays", "is off", (*machines.Lab).Kill),
+		faultCommand(env, "boot", "power on, with the same disk and machine id", "", (*machines.Lab).Boot),
+		faultCommand(env, "freeze", "stop every process of the machine where it is", "is frozen",
+			func(l *machines.Lab, _ context.Context, m string) error { return l.Freeze(m) }),
+		faultCommand(env, "thaw", "let a frozen machine go on", "goes on",
+			func(l *machines.Lab, _ context.Context, m string) error { return l.Thaw(m) }),
+	)
+	return root
+}
+
+// open returns the lab with this prefix; its progress goes to stderr.
+func open(env applet.Env, prefix string) (*machines.Lab, error) {
+	host, err := machines.Inspect()
+	if err != nil {
+		return nil, err
+	}
+	if !host.Root {
+		return nil, host.Check()
+	}
+	return machines.New(prefix, host, func(format string, args ...any) {
+		fmt.Fprintf(env.Stderr, format+"\n", args...)
+	})
+}
+
+func upCommand(env applet.Env) *cobra.Command {
+	var prefix string
+	var cluster bool
+	cmd := &cobra.Command{
+		Use:   "up N",
+		Short: "boot N machines",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[0])
+			if err != nil {
+				return fault.Usage("%q is not a number of machines", args[0])
+			}
+			l, err := open(env, prefix)
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			if err := l.Up(cmd.Context(), n); err != nil {
+				return err
+			}
+			if cluster {
+				if err := startCluster(cmd.Context(), l); err != nil {
+					return err
+				}
+			}
+			fmt.Fprintf(env.Stderr, "ready after %s; next: flotilla lab exec %s1 bash\n", since(began), prefix)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&prefix, "name", defaultPrefix, "`PREFIX` of the machines' names, and the name of the lab")
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "also install this binary in them and start store and fleet")
+	return cmd
+}
+
+func clusterCommand(env applet.Env) *cobra.Command {
+	var prefix string
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "install this binary in the machines and start store and fleet",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := open(env, prefix)
+			if err != nil {
+				return err
+			}
+			return startCluster(cmd.Context(), l)
+		},
+	}
+	cmd.Flags().StringVar(&prefix, "name", defaultPrefix, "the lab whose machines are called `PREFIX`1, PREFIX2...")
+	return cmd
+}
+
+func statusCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "the machines of all labs",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "" && output != "json" {
+				return fault.Usage("no output format %q: there is json", output)
+			}
+			all, err := statusOfAll(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return cli.JSON(cmd.OutOrStdout(), all)
+			}
+			var rows [][]string
+			for _, s := range all {
+				rows = append(rows, []string{s.Name, s.Address, s.Power, s.Network, orDash(s.System)})
+			}
+			return cli.WriteTable(cmd.OutOrStdout(), []string{"MACHINE", "ADDRESS", "POWER", "NETWORK", "SYSTEM"}, rows)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json")
+	return cmd
+}
+
+func statusOfAll(ctx context.Context) ([]machines.Status, error) {
+	host, err := machines.Inspect()
+	if err != nil {
+		return nil, err
+	}
+	if !host.Root {
+		return nil, host.Check()
+	}
+	labs, err := machines.Labs()
+	if err != nil {
+		return nil, err
+	}
+	all := []machines.Status{}
+	for _, prefix := range labs {
+		l, err := machines.New(prefix, host, nil)
+		if err != nil {
+			return nil, err
+		}
+		s, err := l.Status(ctx)
+		if err != nil {
+			return nil, fault.Hint(err, "flotilla lab down --name %s takes away what is left of it", prefix)
+		}
+		all = append(all, s...)
+	}
+	return all, nil
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func execCommand(env applet.Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "exec MACHINE COMMAND [ARG...]",
+		Short: "run a command in a machine; its exit code is ours",
+		Args:  cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := open(env, machines.Of(args[0]))
+			if err != nil {
+				return err
+			}
+			err = l.Exec(cmd.Context(), args[0], machines.Streams{In: env.Stdin, Out: env.Stdout, Err: env.Stderr}, args[1:]...)
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				return fault.Code(exitCode(exit), fault.ErrSilent)
+			}
+			return err
+		},
+	}
+}
+
+// exitCode is the command's own; 128 and the signal if one ended it, as in a shell.
+func exitCode(e *exec.ExitError) int {
+	if s, ok := e.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return e.ExitCode()
+}
+
+func downCommand(env applet.Env) *cobra.Command {
+	var prefix string
+	cmd := &cobra.Command{
+		Use:   "down",
+		Short: "take a lab away: complete, and safe to repeat",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := open(env, prefix)
+			if err != nil {
+				return err
+			}
+			return l.Down(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&prefix, "name", defaultPrefix, "the lab whose machines are called `PREFIX`1, PREFIX2...")
+	return cmd
+}
+
+// faultCommand is a command that does one thing to each of the machines named.
+func faultCommand(env applet.Env, name, short, done string, do func(*machines.Lab, context.Context, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   name + " MACHINE...",
+		Short: short,
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, machine := range args {
+				l, err := open(env, machines.Of(machine))
+				if err != nil {
+					return err
+				}
+				began := time.Now()
+				if err := do(l, cmd.Context(), machine); err != nil {
+					return err
+				}
+				if done != "" {
+					fmt.Fprintf(env.Stderr, "%s %s after %s\n", machine, done, since(began))
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// startCluster installs the program that runs: what is tried is what is at hand.
+func startCluster(ctx context.Context, l *machines.Lab) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program's own file: %w", err)
+	}
+	return l.Cluster(ctx, self)
+}
+
+// since is the time passed, as people say it.
+func since(t time.Time) string { return fmt.Sprintf("%.1f s", time.Since(t).Seconds()) }

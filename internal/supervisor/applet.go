@@ -1,0 +1,108 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"flotilla/internal/applet"
+	"flotilla/internal/cli"
+	"flotilla/internal/logx"
+)
+
+// Applet is "flotilla supervisor". It is out of the overview: "flotilla up" runs
+// it.
+func Applet() applet.Applet {
+	return applet.Applet{
+		Name:    "supervisor",
+		Summary: "run units where systemd is not PID 1",
+		Run: func(ctx context.Context, env applet.Env) int {
+			return cli.Run(ctx, env, command(env))
+		},
+	}
+}
+
+func command(env applet.Env) *cobra.Command {
+	var cfg Config
+	var readyFD int
+	cmd := &cobra.Command{
+		Use:   "supervisor --dir DIR",
+		Short: "run units where systemd is not PID 1",
+		Long: "Runs units where systemd is not PID 1. 'flotilla up' starts it by itself.\n" +
+			"SIGTERM stops all units and ends it; SIGKILL leaves them running, and the next one adopts them.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Log = logx.New(env.Stderr, slog.LevelInfo)
+			return serve(cmd.Context(), cfg, readyFD)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Dir, "dir", "", "where units, their log and their state are kept")
+	f.StringVar(&cfg.Machine, "machine", "", "name of this machine in log entries (default: the host name)")
+	f.StringArrayVar(&cfg.Provides, "provide", nil, "a unit that others may require and that counts as active (repeatable)")
+	f.BoolVar(&cfg.NoCgroup, "no-cgroup", false, "track processes as where no cgroup can be made")
+	f.IntVar(&readyFD, "ready-fd", 0, "write a line to this descriptor when ready, or why it failed")
+	_ = cmd.MarkFlagRequired("dir") // fails for an unknown flag only
+	return cmd
+}
+
+// serve runs the supervisor of this process.
+func serve(ctx context.Context, cfg Config, readyFD int) error {
+	cfg.Subreaper = true
+	syscall.Umask(0o022)
+	// Services expect SIGPIPE to be ignored (systemd.exec(5), "IgnoreSIGPIPE=").
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	tell := readyTeller(readyFD)
+	s := New(cfg)
+	// SIGTERM, by way of ctx, is an orderly shutdown: Serve itself must not end.
+	stop := context.AfterFunc(ctx, func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			cfg.Log.Error("shutdown failed", "err", err)
+		}
+	})
+	defer stop()
+	answered := make(chan error, 1)
+	err := s.Serve(context.WithoutCancel(ctx), func() {
+		l, err := s.Listen()
+		if err != nil {
+			s.quit(err)
+			return
+		}
+		go func() { answered <- s.Answer(l) }()
+		cfg.Log.Info("supervisor ready", "dir", cfg.Dir, "pid", os.Getpid())
+		tell(nil)
+	})
+	if err != nil {
+		tell(err)
+		return err
+	}
+	_ = os.Remove(s.socket())
+	return errors.Join(err, <-answered)
+}
+
+// readyTeller returns what tells the starter how the start went; it speaks once.
+func readyTeller(fd int) func(error) {
+	if fd <= 0 {
+		return func(error) {}
+	}
+	f := os.NewFile(uintptr(fd), "ready-fd")
+	syscall.CloseOnExec(fd)
+	return func(err error) {
+		if f == nil {
+			return
+		}
+		if err != nil {
+			fmt.Fprintf(f, "%v\n", err)
+		} else {
+			fmt.Fprint(f, readyLine)
+		}
+		f.Close()
+		f = nil
+	}
+}

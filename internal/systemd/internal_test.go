@@ -1,0 +1,142 @@
+package systemd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"flotilla/internal/unit"
+)
+
+// What became of a job whose end was missed, by the state its unit is in.
+func TestFate(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	before, after := begin.Add(-time.Minute), begin.Add(time.Second)
+	for _, tt := range []struct {
+		kind   unit.Kind
+		active string
+		since  time.Time
+		result string
+		want   unit.Result // "" cannot be told: send it again
+	}{
+		{unit.Start, "active", before, "success", unit.Done},
+		{unit.Start, "active", after, "success", unit.Done},
+		{unit.Start, "activating", after, "success", ""},
+		{unit.Start, "failed", after, "exit-code", unit.Failed},
+		{unit.Start, "failed", before, "exit-code", ""},
+		{unit.Start, "inactive", after, "success", unit.Done},
+		{unit.Start, "inactive", before, "success", ""},
+		{unit.Restart, "active", after, "success", unit.Done},
+		{unit.Restart, "active", before, "success", ""},
+		{unit.Restart, "failed", after, "exit-code", unit.Failed},
+		{unit.Stop, "inactive", before, "success", unit.Done},
+		{unit.Stop, "failed", after, "timeout", unit.Done},
+		{unit.Stop, "deactivating", after, "success", ""},
+		{unit.Stop, "active", before, "success", ""},
+	} {
+		st := unit.Status{Active: tt.active, Since: tt.since, Result: tt.result}
+		if got, ok := fate(tt.kind, st, begin); got != tt.want || ok != (tt.want != "") {
+			t.Errorf("%s, unit %s since %v: %q, %t; want %q", tt.kind, tt.active, tt.since, got, ok, tt.want)
+		}
+	}
+}
+
+func TestStatusOf(t *testing.T) {
+	props := map[string]dbus.Variant{
+		"Description": dbus.MakeVariant("Hello"), "LoadState": dbus.MakeVariant("loaded"),
+		"ActiveState": dbus.MakeVariant("failed"), "SubState": dbus.MakeVariant("failed"),
+		"FragmentPath": dbus.MakeVariant("/f"), "NeedDaemonReload": dbus.MakeVariant(true),
+		"ActiveEnterTimestamp": dbus.MakeVariant(uint64(1)), "InactiveEnterTimestamp": dbus.MakeVariant(uint64(2000001)),
+		"Result": dbus.MakeVariant("exit-code"), "MainPID": dbus.MakeVariant(uint32(7)),
+		"ExecMainStatus": dbus.MakeVariant(int32(3)), "NRestarts": dbus.MakeVariant(uint32(2)),
+	}
+	want := unit.Status{
+		Name: "a.service", Description: "Hello", Load: "loaded", Active: "failed", Sub: "failed", Result: "exit-code",
+		MainPID: 7, ExitCode: 3, Since: time.UnixMicro(2000001), Fragment: "/f", NeedReload: true, Restarts: 2,
+	}
+	if diff := cmp.Diff(want, statusOf("a.service", props)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	want = unit.Status{Name: "b.service", Load: "not-found", Active: "inactive", Sub: "dead"}
+	if diff := cmp.Diff(want, statusOf("b.service", nil)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	st := func(name, active string) unit.Status { return unit.Status{Name: name, Active: active} }
+	told := map[string]unit.Status{"c": st("c", "active")}
+	queue := []unit.Status{st("a", "active"), st("b", "active")}
+	fresh := []unit.Status{st("b", "failed"), st("c", "active"), st("d", "active")}
+	want := []unit.Status{st("a", "active"), st("b", "failed"), st("d", "active")}
+	if diff := cmp.Diff(want, merge(queue, fresh, told)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for _, name := range []string{"a.service", "a@.service", "a@b-c.service", `dev-a\x2db.mount`, "a.b:c_d.timer", "-.mount"} {
+		if err := checkName(name); err != nil {
+			t.Error(err)
+		}
+	}
+	long := strings.Repeat("a", 250)
+	for _, name := range []string{"", "a", ".service", "@a.service", "a/b.service", "../a.service", "a b.service",
+		"a.conf", "a.service\n", "ä.service", long + ".service"} {
+		if err := checkName(name); err == nil {
+			t.Errorf("%q was not refused", name)
+		}
+	}
+}
+
+func TestTemplate(t *testing.T) {
+	for name, want := range map[string]string{
+		"a.service": "", "a@.service": "", "a@b.service": "a@.service", "a@b@c.service": "a@.service", "a@b.c.timer": "a@.timer",
+	} {
+		if got := template(name); got != want {
+			t.Errorf("%s is an instance of %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A result that comes before the reply that names its job is not lost, and nothing
+// is kept for jobs that nobody waits for.
+func TestJobTable(t *testing.T) {
+	table := newJobTable()
+	table.sent()
+	table.sent()
+	table.removed("/job/1", "done")
+	table.removed("/job/9", "failed")
+	if got := <-table.named("/job/1"); got != "done" {
+		t.Errorf("job 1 ended in %q", got)
+	}
+	two := table.named("/job/2")
+	table.removed("/job/2", "canceled")
+	if got := <-two; got != "canceled" {
+		t.Errorf("job 2 ended in %q", got)
+	}
+	table.sent()
+	table.forget("/job/3", table.named("/job/3"))
+	if len(table.early) != 0 || len(table.waiting) != 0 {
+		t.Errorf("left are %v and %v", table.early, table.waiting)
+	}
+}
+
+// A temporary file that a crash left is no unit.
+func TestInstalledIgnoresOthers(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.service", ".a.service.tmp-1", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := New(Config{UnitsDir: dir}).Installed(t.Context())
+	if diff := cmp.Diff(map[string]string{"a.service": "a.service"}, got); err != nil || diff != "" {
+		t.Errorf("error %v, -want +got:\n%s", err, diff)
+	}
+}

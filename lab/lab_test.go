@@ -1,0 +1,353 @@
+// Package lab is scenarios on real systemd machines: what the cluster promises, tried
+// on what it will run on. One lab serves them all; each scenario destroys its units.
+//
+// They take minutes and need root: "go test -short" and other users skip them.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/internal/fault"
+	"flotilla/internal/lab/machines"
+)
+
+const (
+	// prefix keeps this lab apart from a person's own and the demonstration's.
+	prefix = "test"
+	size   = 3
+)
+
+var (
+	lab     *machines.Lab
+	why     string // the scenarios are skipped; "" if they are not
+	scratch string // directory for programs that are built
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	// testing.Short needs parsed flags, which m.Run does: look for it by hand.
+	short := slices.ContainsFunc(os.Args, func(a string) bool { return a == "-test.short" || a == "-test.short=true" })
+	switch {
+	case short:
+		why = "lab scenarios take minutes"
+	case os.Geteuid() != 0:
+		why = "lab machines need root"
+	}
+	if why != "" {
+		return m.Run()
+	}
+	ctx := context.Background()
+	defer func() {
+		if lab == nil {
+			return
+		}
+		if err := lab.Down(ctx); err != nil {
+			fault.Print(os.Stderr, "lab", err)
+			code = 1
+		}
+	}()
+	dir, err := os.MkdirTemp("", "flotilla-lab-test-")
+	if err == nil {
+		scratch = dir
+		defer os.RemoveAll(dir)
+		err = up(ctx)
+	}
+	if err != nil {
+		fault.Print(os.Stderr, "lab", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// up boots the lab and starts a cluster of what is in this source tree.
+func up(ctx context.Context) error {
+	host, err := machines.Inspect()
+	if err != nil {
+		return err
+	}
+	if err := host.Check(); err != nil {
+		return err
+	}
+	if host.Docker == "" {
+		return fault.Hint(errors.New("dockerd is not installed: the scenarios run the examples in Docker"), "apt-get install docker.io busybox-static")
+	}
+	program, err := build("flotilla", "lab")
+	if err != nil {
+		return err
+	}
+	l, err := machines.New(prefix, host, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
+	if err != nil {
+		return err
+	}
+	lab = l
+	// What a killed test run left is nobody's.
+	if err := lab.Down(ctx); err != nil {
+		return err
+	}
+	if err := lab.Up(ctx, size); err != nil {
+		return err
+	}
+	return lab.Cluster(ctx, program)
+}
+
+// build builds the program and returns its path.
+func build(name, version string) (string, error) {
+	path := filepath.Join(scratch, name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X flotilla/internal/applet.Version="+version, "-o", path, "flotilla/cmd/flotilla")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// scenario returns the lab for one test: all machines have joined, and no unit of an
+// earlier one is left.
+func scenario(t *testing.T) *cluster {
+	t.Helper()
+	if why != "" {
+		t.Skip(why)
+	}
+	c := &cluster{T: t}
+	c.joined(size)
+	t.Cleanup(c.destroyAll)
+	return c
+}
+
+// cluster is the lab as a scenario sees it. Its methods end the test when something
+// cannot be done at all.
+type cluster struct {
+	*testing.T
+	off string // machine without power
+}
+
+// names are the machines with power.
+func (c *cluster) names() []string {
+	c.Helper()
+	all, err := lab.Machines()
+	if err != nil {
+		c.Fatal(err)
+	}
+	var out []string
+	for _, m := range all {
+		if m.Name != c.off {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+// on runs a command in a machine; try gives the error back.
+func (c *cluster) on(machine string, args ...string) string {
+	c.Helper()
+	out, err := c.try(machine, args...)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return out
+}
+
+func (c *cluster) try(machine string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return lab.Output(ctx, machine, args...)
+}
+
+// fleetctl runs on the first machine with power.
+func (c *cluster) fleetctl(args ...string) string {
+	c.Helper()
+	return c.on(c.names()[0], append([]string{"fleetctl"}, args...)...)
+}
+
+// submit writes a unit file into every machine and makes it known to the cluster.
+func (c *cluster) submit(name, text string) {
+	c.Helper()
+	path := "/root/" + name
+	for _, m := range c.names() {
+		if err := lab.WriteFile(m, path, []byte(text), 0o644); err != nil {
+			c.Fatal(err)
+		}
+	}
+	c.fleetctl("submit", path)
+}
+
+// eventually waits until cond has no complaint; the last one is in the failure.
+func (c *cluster) eventually(limit time.Duration, what string, cond func() error) time.Duration {
+	c.Helper()
+	began := time.Now()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := cond()
+		if err == nil {
+			c.Logf("%s: after %.1f s", what, time.Since(began).Seconds())
+			return time.Since(began)
+		}
+		if time.Since(began) > limit {
+			c.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		<-tick.C
+	}
+}
+
+// joined waits until every machine with power lists n machines.
+func (c *cluster) joined(n int) {
+	c.Helper()
+	c.eventually(time.Minute, fmt.Sprintf("%d machines joined", n), func() error {
+		for _, m := range c.names() {
+			out, err := c.try(m, "fleetctl", "list-machines", "--no-legend")
+			if err != nil {
+				return err
+			}
+			if got := strings.Count(out, "\n"); got != n {
+				return fmt.Errorf("%s lists %d machines", m, got)
+			}
+		}
+		return nil
+	})
+}
+
+// listed is what fleetctl list-units says: for each unit the machines (by name) on
+// which it is active.
+func (c *cluster) listed() (map[string][]string, error) {
+	out, err := c.try(c.names()[0], "fleetctl", "list-units", "--no-legend", "--full")
+	if err != nil {
+		return nil, err
+	}
+	all, err := lab.Machines()
+	if err != nil {
+		return nil, err
+	}
+	units := map[string][]string{}
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) != 4 {
+			return nil, fmt.Errorf("list-units says %q", line)
+		}
+		units[f[0]] = units[f[0]]
+		for _, m := range all {
+			if f[2] == "active" && strings.HasSuffix(f[1], "/"+m.Address) {
+				units[f[0]] = append(units[f[0]], m.Name)
+			}
+		}
+	}
+	return units, nil
+}
+
+// active waits until each unit is listed as active on n machines.
+func (c *cluster) active(limit time.Duration, n int, units ...string) {
+	c.Helper()
+	c.eventually(limit, fmt.Sprintf("%s active on %d", strings.Join(units, " "), n), func() error {
+		at, err := c.listed()
+		if err != nil {
+			return err
+		}
+		for _, u := range units {
+			if len(at[u]) != n {
+				return fmt.Errorf("%s is active on %v", u, at[u])
+			}
+		}
+		return nil
+	})
+}
+
+// life is one run of a unit, as the systemd of its machine sees it.
+type life struct {
+	machine, unit, pid, invocation, restarts string
+}
+
+func (l life) String() string {
+	return fmt.Sprintf("%s on %s (pid %s, run %.8s, %s restarts)", l.unit, l.machine, l.pid, l.invocation, l.restarts)
+}
+
+// lives asks the systemd of every machine with power for its active units that match
+// the patterns: the truth, whatever the cluster thinks.
+func (c *cluster) lives(patterns ...string) []life {
+	c.Helper()
+	var out []life
+	for _, m := range c.names() {
+		list := c.on(m, append([]string{"systemctl", "list-units", "--plain", "--no-legend", "--state=active"}, patterns...)...)
+		for line := range strings.Lines(list) {
+			out = append(out, c.life(m, strings.Fields(line)[0]))
+		}
+	}
+	slices.SortFunc(out, func(a, b life) int { return strings.Compare(a.unit+" "+a.machine, b.unit+" "+b.machine) })
+	return out
+}
+
+func (c *cluster) life(machine, unit string) life {
+	c.Helper()
+	l := life{machine: machine, unit: unit}
+	for line := range strings.Lines(c.on(machine, "systemctl", "show", "-p", "MainPID,InvocationID,NRestarts", unit)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "MainPID":
+			l.pid = value
+		case "InvocationID":
+			l.invocation = value
+		case "NRestarts":
+			l.restarts = value
+		}
+	}
+	return l
+}
+
+// same fails the test unless every life of before goes on.
+func (c *cluster) same(what string, before, after []life) {
+	c.Helper()
+	if !slices.Equal(before, after) {
+		c.Errorf("%s: units were disturbed\nbefore: %v\nafter:  %v", what, before, after)
+	}
+}
+
+// destroyAll leaves the lab as the next scenario wants it.
+func (c *cluster) destroyAll() {
+	c.repair()
+	c.joined(size)
+	for line := range strings.Lines(c.fleetctl("list-unit-files", "--no-legend")) {
+		c.fleetctl("destroy", strings.Fields(line)[0])
+	}
+	c.eventually(time.Minute, "all units gone", func() error {
+		for _, m := range c.names() {
+			if left := strings.TrimSpace(c.on(m, "sh", "-c", "ls /run/systemd/system | grep -E '^(hello|web|beat)' || true")); left != "" {
+				return fmt.Errorf("%s still has %s", m, left)
+			}
+		}
+		return nil
+	})
+}
+
+// repair gives every machine its power and its cable back, whatever a scenario that
+// failed has left.
+func (c *cluster) repair() {
+	c.Helper()
+	ctx := context.Background()
+	all, err := lab.Status(ctx)
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, m := range all {
+		if m.Power == "off" {
+			err = errors.Join(err, lab.Boot(ctx, m.Name))
+		}
+		if m.Network == "cut" {
+			err = errors.Join(err, lab.Heal(ctx, m.Name))
+		}
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.off = ""
+}

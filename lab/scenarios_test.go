@@ -1,0 +1,357 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/examples"
+)
+
+const (
+	webUnit = `[Unit]
+Description=Web instance %i
+
+[Service]
+ExecStart=/bin/sh -c "while true; do echo web %i; sleep 1; done"
+`
+	beatUnit = `[Service]
+ExecStart=/bin/sh -c "while true; do echo beat; sleep 1; done"
+
+[X-Fleet]
+Global=true
+`
+	// moveLimit: units of a machine that lost its power are active elsewhere.
+	moveLimit = 25 * time.Second
+
+	// handOver is how long a unit may run on two machines when one that was thought
+	// dead comes back: until its agent has heard from the store that it has moved,
+	// and the unit has stopped.
+	handOver = 10 * time.Second
+
+	// storeAway is how long the store is gone: many times every timeout there is.
+	storeAway = 2 * time.Minute
+)
+
+// webs starts six units and a global one, and returns their lives.
+func webs(c *cluster) []life {
+	c.Helper()
+	c.submit("web@.service", webUnit)
+	c.submit("beat.service", beatUnit)
+	names := []string{"web@1.service", "web@2.service", "web@3.service", "web@4.service", "web@5.service", "web@6.service"}
+	c.fleetctl(append([]string{"start"}, names...)...)
+	c.fleetctl("start", "beat.service")
+	c.active(30*time.Second, 1, names...)
+	c.active(30*time.Second, size, "beat.service")
+	return c.lives("web@*", "beat.service")
+}
+
+// The unit of the first talk is an ordinary unit of the machine that it runs on.
+func TestNative(t *testing.T) {
+	c := scenario(t)
+	text, err := examples.Files.ReadFile("hello.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.submit("hello.service", string(text))
+	c.fleetctl("start", "hello")
+	c.active(time.Minute, 1, "hello.service")
+	at := c.lives("hello.service")
+	if len(at) != 1 {
+		t.Fatalf("hello runs as %v", at)
+	}
+	m := at[0].machine
+	c.eventually(30*time.Second, "hello speaks", func() error {
+		if out := c.on(m, "journalctl", "-o", "cat", "-u", "hello"); !strings.Contains(out, "Hello World\n") {
+			return fmt.Errorf("its journal: %s", out)
+		}
+		return nil
+	})
+	status := c.on(m, "systemctl", "status", "--no-pager", "hello")
+	for _, want := range []string{"hello.service - Hello world", "Loaded: loaded (", "Active: active (running)", "/system.slice/hello.service", "Main PID: " + at[0].pid} {
+		if !strings.Contains(status, want) {
+			t.Errorf("systemctl status does not say %q:\n%s", want, status)
+		}
+	}
+	// fleet keeps a unit file's lines, not its comments.
+	if cat := c.on(m, "systemctl", "cat", "hello"); !strings.Contains(cat, withoutComments(string(text))) {
+		t.Errorf("systemctl cat is not the file that was submitted:\n%s", cat)
+	}
+	if out := c.fleetctl("journal", "--lines", "5", "hello"); !strings.Contains(out, "Hello World") {
+		t.Errorf("fleetctl journal:\n%s", out)
+	}
+	if out := c.fleetctl("status", "hello"); !strings.Contains(out, "hello.service - Hello world") {
+		t.Errorf("fleetctl status:\n%s", out)
+	}
+	if failed := c.on(m, "systemctl", "--failed", "--plain", "--no-legend"); failed != "" {
+		t.Errorf("units failed on %s:\n%s", m, failed)
+	}
+}
+
+func withoutComments(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "#") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// Our daemons die and are replaced; nothing that they started notices.
+func TestDaemonsDie(t *testing.T) {
+	c := scenario(t)
+	before := webs(c)
+	for _, daemons := range [][]string{{"fleet"}, {"etcd"}, {"fleet", "etcd"}} {
+		what := "kill -9 of " + strings.Join(daemons, " and ")
+		old := c.daemons(daemons...)
+		for _, m := range c.names() {
+			c.on(m, append([]string{"systemctl", "kill", "--signal=KILL"}, daemons...)...)
+		}
+		c.replaced(what, old, daemons...)
+		c.recovered(what)
+		c.same(what, before, c.lives("web@*", "beat.service"))
+	}
+	program, err := build("flotilla-next", "lab-next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range c.names() {
+		if err := lab.Install(m, program); err != nil {
+			t.Fatal(err)
+		}
+		old := c.daemons("fleet", "etcd")
+		c.on(m, "systemctl", "restart", "fleet", "etcd")
+		c.replaced("a new program on "+m, slices.DeleteFunc(old, func(l life) bool { return l.machine != m }), "fleet", "etcd")
+		if out := c.on(m, "flotilla", "version"); !strings.Contains(out, "lab-next") {
+			t.Errorf("%s runs %s", m, out)
+		}
+	}
+	c.recovered("a new program")
+	c.same("a new program", before, c.lives("web@*", "beat.service"))
+}
+
+// daemons are the lives of our own services.
+func (c *cluster) daemons(names ...string) []life {
+	c.Helper()
+	var out []life
+	for _, m := range c.names() {
+		for _, name := range names {
+			out = append(out, c.life(m, name))
+		}
+	}
+	return out
+}
+
+// replaced waits until none of the old daemons' processes is the main one any more.
+func (c *cluster) replaced(what string, old []life, names ...string) {
+	c.Helper()
+	c.eventually(30*time.Second, what+": the old processes are gone", func() error {
+		now := c.daemons(names...)
+		for _, l := range old {
+			if slices.ContainsFunc(now, func(n life) bool { return n.machine == l.machine && n.pid == l.pid }) {
+				return fmt.Errorf("%v is still there", l)
+			}
+		}
+		return nil
+	})
+}
+
+// recovered waits until the daemons are back and the cluster's picture is whole and
+// true: each web on one machine, the global unit on all.
+func (c *cluster) recovered(what string) {
+	c.Helper()
+	c.eventually(time.Minute, "after "+what+": daemons run", func() error {
+		for _, m := range c.names() {
+			if out, err := c.try(m, "systemctl", "is-active", "fleet", "etcd"); err != nil {
+				return fmt.Errorf("%s: %w: %s", m, err, out)
+			}
+		}
+		return nil
+	})
+	c.joined(len(c.names()))
+	c.active(time.Minute, 1, "web@1.service", "web@2.service", "web@3.service", "web@4.service", "web@5.service", "web@6.service")
+	c.active(time.Minute, len(c.names()), "beat.service")
+}
+
+// A machine loses its power and comes back.
+func TestPowerLoss(t *testing.T) {
+	c := scenario(t)
+	before := webs(c)
+	victim := before[slices.IndexFunc(before, func(l life) bool { return l.unit == "web@1.service" })].machine
+	if err := lab.Kill(t.Context(), victim); err != nil {
+		t.Fatal(err)
+	}
+	c.off = victim
+	survivors := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim })
+
+	c.eventually(moveLimit, "units of "+victim+" active elsewhere", func() error {
+		running := map[string]bool{}
+		for _, l := range c.lives("web@*") {
+			running[l.unit] = true
+		}
+		if len(running) != 6 {
+			return fmt.Errorf("active: %v", running)
+		}
+		return nil
+	})
+	moved := c.lives("web@*", "beat.service")
+	c.keeps("the power loss of "+victim, survivors, moved)
+
+	if err := lab.Boot(t.Context(), victim); err != nil {
+		t.Fatal(err)
+	}
+	c.off = ""
+	c.neverTwiceFor(handOver, 30*time.Second)
+	c.recovered("the return of " + victim)
+	c.keeps("the return of "+victim, moved, c.lives("web@*", "beat.service"))
+}
+
+// keeps fails the test unless every life of before is among after: others may have
+// begun.
+func (c *cluster) keeps(what string, before, after []life) {
+	c.Helper()
+	for _, l := range before {
+		if !slices.Contains(after, l) {
+			c.Errorf("%s: %v did not go on; now there are %v", what, l, after)
+		}
+	}
+}
+
+// neverTwiceFor watches the machines and fails the test when a unit runs on two of
+// them for longer than the limit.
+func (c *cluster) neverTwiceFor(limit, watch time.Duration) {
+	c.Helper()
+	since := map[string]time.Time{} // unit: when it was first seen twice
+	longest := time.Duration(0)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(watch); time.Now().Before(end); <-tick.C {
+		count := map[string]int{}
+		for _, l := range c.lives("web@*") {
+			count[l.unit]++
+		}
+		for unit, n := range count {
+			if n < 2 {
+				delete(since, unit)
+				continue
+			}
+			if since[unit].IsZero() {
+				since[unit] = time.Now()
+			}
+			longest = max(longest, time.Since(since[unit]))
+		}
+	}
+	c.Logf("longest time that a unit ran twice: %.1f s", longest.Seconds())
+	if longest > limit {
+		c.Errorf("a unit ran twice for %v; the hand-over may take %v", longest, limit)
+	}
+}
+
+// Every member of the store is gone for longer than any timeout.
+func TestStoreAway(t *testing.T) {
+	c := scenario(t)
+	before := webs(c)
+	for _, m := range c.names() {
+		c.on(m, "systemctl", "kill", "--signal=KILL", "etcd")
+		c.on(m, "systemctl", "stop", "etcd") // else systemd starts it at once
+	}
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for end := time.Now().Add(storeAway); time.Now().Before(end); <-tick.C {
+		c.same("the store is away", before, c.lives("web@*", "beat.service"))
+	}
+	if out, err := c.try(c.names()[0], "timeout", "30", "fleetctl", "list-units"); err == nil {
+		t.Logf("without a store list-units says:\n%s", out)
+	} else {
+		t.Logf("without a store list-units fails: %v", err)
+	}
+	for _, m := range c.names() {
+		c.on(m, "systemctl", "start", "--no-block", "etcd")
+	}
+	c.recovered("the store's return")
+	c.same("the store's return", before, c.lives("web@*", "beat.service"))
+}
+
+// All machines lose their power at once and come back: every unit runs again, once.
+func TestAllLosePower(t *testing.T) {
+	c := scenario(t)
+	webs(c)
+	names := c.names()
+	for _, m := range names {
+		if err := lab.Kill(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range names {
+		if err := lab.Boot(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.recovered("the return of all")
+	c.neverTwiceFor(handOver, 10*time.Second)
+	for _, unit := range []string{"web@1.service", "web@2.service", "web@3.service", "web@4.service", "web@5.service", "web@6.service"} {
+		if at := c.lives(unit); len(at) != 1 {
+			t.Errorf("%s runs as %v", unit, at)
+		}
+	}
+}
+
+// A machine that is cut off keeps its units running, they start elsewhere, and it hands
+// them over when it is back.
+func TestCutOff(t *testing.T) {
+	c := scenario(t)
+	before := webs(c)
+	victim := before[slices.IndexFunc(before, func(l life) bool { return l.unit == "web@1.service" })].machine
+	// The one that fleetctl is typed on must reach the others.
+	if victim == c.names()[0] {
+		i := slices.IndexFunc(before, func(l life) bool { return l.machine != victim && l.unit != "beat.service" })
+		victim = before[i].machine
+	}
+	if err := lab.Cut(t.Context(), victim); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually(moveLimit, "units of "+victim+" active elsewhere too", func() error {
+		elsewhere := map[string]bool{}
+		for _, l := range c.lives("web@*") {
+			if l.machine != victim {
+				elsewhere[l.unit] = true
+			}
+		}
+		if len(elsewhere) != 6 {
+			return fmt.Errorf("active elsewhere: %v", elsewhere)
+		}
+		return nil
+	})
+	c.keeps("the cut of "+victim, before, c.lives("web@*", "beat.service"))
+	if err := lab.Heal(t.Context(), victim); err != nil {
+		t.Fatal(err)
+	}
+	c.neverTwiceFor(handOver, 20*time.Second)
+	c.recovered("the return of " + victim)
+	others := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim && l.unit != "beat.service" })
+	c.keeps("the return of "+victim, others, c.lives("web@*", "beat.service"))
+}
+
+// The lab itself: down leaves nothing, also of a lab that was not whole.
+func TestDownIsComplete(t *testing.T) {
+	if why != "" {
+		t.Skip(why)
+	}
+	other := secondLab(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := other.Up(ctx, 2); err == nil {
+		t.Fatal("two machines were up in 0.3 s: this test wants an interrupted start")
+	}
+	if err := errors.Join(other.Down(t.Context()), other.Down(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if left := tracesOf("testx"); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+}
