@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,27 +50,30 @@ func run(m *testing.M) (code int) {
 	if why != "" {
 		return m.Run()
 	}
-	ctx := context.Background()
-	defer func() {
-		if lab == nil {
-			return
-		}
-		if err := lab.Down(ctx); err != nil {
-			fault.Print(os.Stderr, "lab", err)
-			code = 1
-		}
-	}()
-	dir, err := os.MkdirTemp("", "flotilla-lab-test-")
-	if err == nil {
-		scratch = dir
-		defer os.RemoveAll(dir)
-		err = up(ctx)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// An interrupted run takes its lab away too.
+	defer context.AfterFunc(ctx, func() { os.Exit(down()) })()
+	defer func() { code = max(code, down()) }()
+	if err := up(ctx); err != nil {
+		fault.Print(os.Stderr, "lab", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// down takes the lab away and returns the exit code.
+func down() int {
+	err := os.RemoveAll(scratch)
+	if lab != nil {
+		// Not the interrupted context: this is what is left to do.
+		err = errors.Join(err, lab.Down(context.Background()))
 	}
 	if err != nil {
 		fault.Print(os.Stderr, "lab", err)
 		return 1
 	}
-	return m.Run()
+	return 0
 }
 
 // up boots the lab and starts a cluster of what is in this source tree.
@@ -82,6 +87,9 @@ func up(ctx context.Context) error {
 	}
 	if host.Docker == "" {
 		return fault.Hint(errors.New("dockerd is not installed: the scenarios run the examples in Docker"), "apt-get install docker.io busybox-static")
+	}
+	if scratch, err = os.MkdirTemp("", "flotilla-lab-test-"); err != nil {
+		return err
 	}
 	program, err := build("flotilla", "lab")
 	if err != nil {

@@ -329,3 +329,23 @@ func TestStatusExitCode(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the endpoint is, New says what is wrong with it or makes a client whose
+// requests fail with an *Error.
+func FuzzEndpoint(f *testing.F) {
+	for _, s := range []string{"", "unix:///run/fleet.sock", "http://127.0.0.1:1/x", "unix://h/p", "://", "http://[::1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, endpoint string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nothing is dialled
+		c, err := fleet.New(fleet.Config{Endpoint: endpoint})
+		if err != nil {
+			return
+		}
+		var e *fleet.Error
+		if _, err := c.Machines(ctx); !errors.As(err, &e) {
+			t.Errorf("%q: got %v", endpoint, err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"flotilla/internal/supervisor"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +31,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			env.Defer(func() { os.RemoveAll(home) })
+			env.Defer(func() { endSupervisors(t, home) })
 			env.Setenv("HOME", home)
 			env.Setenv("XDG_STATE_HOME", home)
 			env.Setenv("DIR", filepath.Join(home, "d"))
@@ -41,6 +44,24 @@ func TestScripts(t *testing.T) {
 			"retry":    retry,
 		},
 	})
+}
+
+// endSupervisors ends what a failed script left running, and removes its files.
+func endSupervisors(t *testing.T, home string) {
+	dirs, err := filepath.Glob(filepath.Join(home, "d", "machines", "*", "sv"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, dir := range dirs {
+		c := supervisor.Dial(dir)
+		if _, err := c.Self(context.Background()); err != nil {
+			continue // it has ended, as it should
+		}
+		if err := c.Kill(context.Background()); err != nil {
+			t.Errorf("end the supervisor in %s: %v", dir, err)
+		}
+	}
+	os.RemoveAll(home)
 }
 
 // waitfile FILE waits until the file exists, 60 s at most.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -31,6 +32,10 @@ func Applet() applet.Applet {
 		Summary: "real systemd machines on this machine",
 		Run: func(ctx context.Context, env applet.Env) int {
 			env.Args = keepCommand(env.Args)
+			// A terminal that closes, or a reader of ours that has seen enough, must
+			// not leave half a lab behind.
+			ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
+			defer stop()
 			return cli.Run(ctx, env, root(env))
 		},
 	}

@@ -15,14 +15,10 @@ import (
 // "reload".
 func (s *Supervisor) Run(ctx context.Context, list []unit.Job) <-chan unit.Outcome {
 	out := make(chan unit.Outcome, len(list))
-	if len(list) == 0 {
-		close(out)
-		return out
-	}
+	answers := make(chan unit.Outcome, len(list)) // the loop's, which waits for nobody
 	err := s.do(ctx, func() error {
-		left := len(list)
 		for _, j := range list {
-			s.request(j, request{job: j, out: out, all: &left})
+			s.request(j, request{job: j, out: answers})
 		}
 		return nil
 	})
@@ -31,7 +27,19 @@ func (s *Supervisor) Run(ctx context.Context, list []unit.Job) <-chan unit.Outco
 			out <- unit.Outcome{Job: j, Err: err}
 		}
 		close(out)
+		return out
 	}
+	go func() {
+		defer close(out)
+		for range list {
+			select {
+			case o := <-answers:
+				out <- o
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	return out
 }
 
@@ -67,9 +75,6 @@ func (s *Supervisor) plan(j unit.Job) ([]unit.Job, error) {
 
 func (s *Supervisor) answer(r request, o unit.Outcome) {
 	r.out <- o // it has room for every outcome
-	if *r.all--; *r.all == 0 {
-		close(r.out)
-	}
 }
 
 // enqueue queues a job that nobody asked for: a restart, a bound unit, OnFailure.

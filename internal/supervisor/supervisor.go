@@ -84,15 +84,15 @@ type Supervisor struct {
 	nextID   int
 	waiting  map[int]request
 	watchers map[*watcher]bool
-	stopping bool // a shutdown is under way
-	quit     func(error)
+	stopping bool  // a shutdown is under way
+	over     bool  // the loop ends after this event ...
+	failure  error // ... with this error
 }
 
 // request is a job that a client asked for.
 type request struct {
 	job unit.Job
-	out chan<- unit.Outcome
-	all *int // outcomes of the same Run that are still missing
+	out chan<- unit.Outcome // has room for it
 }
 
 // ErrEnded is why a call failed when the supervisor has ended, or has not begun.
@@ -132,13 +132,6 @@ func (s *Supervisor) Serve(ctx context.Context, ready func()) error {
 	defer s.journal.Close()
 	defer close(s.done)
 	defer s.release()
-	ended := make(chan error, 1)
-	s.quit = func(err error) {
-		select {
-		case ended <- err:
-		default:
-		}
-	}
 	if s.cfg.Subreaper {
 		stop := s.reap()
 		defer stop()
@@ -150,18 +143,20 @@ func (s *Supervisor) Serve(ctx context.Context, ready func()) error {
 	s.settle()
 	s.running.Store(true)
 	ready()
-	for {
+	for !s.over {
 		select {
 		case f := <-s.events:
 			f()
 			s.settle()
-		case err := <-ended:
-			return err
 		case <-ctx.Done():
 			return nil
 		}
 	}
+	return s.failure
 }
+
+// quit ends the loop. It is for the loop itself.
+func (s *Supervisor) quit(err error) { s.over, s.failure = true, err }
 
 // prepare makes the directories and takes the lock that lets one supervisor at a
 // time use them.
@@ -241,9 +236,6 @@ func (s *Supervisor) release() {
 	s.procs.Close()
 	for _, r := range s.waiting {
 		r.out <- unit.Outcome{Job: r.job, Err: ErrEnded}
-		if *r.all--; *r.all == 0 {
-			close(r.out)
-		}
 	}
 }
 
@@ -273,6 +265,9 @@ func (s *Supervisor) do(ctx context.Context, f func() error) error {
 
 // settle runs the jobs that became ready.
 func (s *Supervisor) settle() {
+	if s.over {
+		return
+	}
 	s.dispatch()
 	if s.stopping && s.queue.Len() == 0 {
 		s.finishShutdown()

@@ -68,6 +68,7 @@ func ensure(t *testing.T, dir string, o Options) *Client {
 // inProcess runs a supervisor in the test's own process.
 func inProcess(t *testing.T, cfg Config) *Supervisor {
 	t.Helper()
+	cfg.Subreaper = true // a forking service's daemon is ours to wait for
 	s := New(cfg)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- s.Serve(context.Background(), func() { close(ready) }) }()
@@ -303,8 +304,12 @@ func TestShutdownLeavesNothing(t *testing.T) {
 			install(t, c, "plain.service", "[Service]", "ExecStart=/bin/sleep 1000")
 			install(t, c, "left.service", "[Service]", "KillMode=process",
 				"ExecStart=/bin/sh -c 'sleep 1000 & echo $$! >"+work+"/left; exec sleep 1000'")
+			flee := "sleep 1000 & echo $! >" + work + "/fled\n"
+			if err := os.WriteFile(work+"/flee", []byte(flee), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			install(t, c, "fled.service", "[Service]",
-				"ExecStart=/bin/sh -c 'env -i setsid /bin/sh -c \"sleep 1000 & echo \\$$! >"+work+"/fled\"; exec sleep 1000'")
+				"ExecStart=/bin/sh -c 'env -i setsid /bin/sh "+work+"/flee; exec sleep 1000'")
 			install(t, c, "stubborn.service", "[Service]", "TimeoutStopSec=200ms",
 				"ExecStart=/bin/sh -c 'trap \"\" TERM; echo $$$$ >"+work+"/stubborn; while :; do sleep 0.05; done'")
 			var pids []int

@@ -28,8 +28,9 @@ type fakeAPI struct {
 	logs     map[string][]string // by unit
 	watchers map[chan api.Change]bool
 	gen      int64
-	sent     []string // requests that change something
-	asked    int      // requests of any kind
+	sent     []string      // requests that change something
+	asked    int           // requests of any kind
+	cut      chan struct{} // closed: the watches there are break
 	done     chan struct{}
 }
 
@@ -41,6 +42,7 @@ func newFakeAPI() *fakeAPI {
 		behave:   map[string][]string{},
 		logs:     map[string][]string{},
 		watchers: map[chan api.Change]bool{},
+		cut:      make(chan struct{}),
 		done:     make(chan struct{}),
 	}
 }
@@ -348,6 +350,7 @@ func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 	}
 	ch <- api.Change{Synced: true}
 	f.watchers[ch] = true
+	cut := f.cut
 	f.mu.Unlock()
 	defer f.locked(func() { delete(f.watchers, ch) })
 	for {
@@ -356,6 +359,8 @@ func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 			answer(w, c)
 			w.(http.Flusher).Flush()
 		case <-r.Context().Done():
+			return
+		case <-cut:
 			return
 		case <-f.done:
 			return

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -38,6 +39,8 @@ func TestMain(m *testing.M) {
 //	broken CODE [TEXT]               answer every request like that
 //	sent [REQUEST...]                exactly these have changed something since the last time
 //	asked-at-most N                  so many requests since the last time
+//	until-reported UNIT ACTIVE/SUB   go on when a machine reports that
+//	cut                              break every watch, as a restart of the daemon does
 //	exits CODE fleetctl ...          as exec, with that exit code
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -50,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"machine": cmdMachine, "behave": cmdBehave, "report": cmdReport, "log": cmdLog,
 			"classic": cmdClassic, "broken": cmdBroken, "sent": cmdSent,
 			"exits": cmdExits, "asked-at-most": cmdAsked,
+			"until-reported": cmdUntilReported, "cut": cmdCut,
 		},
 	})
 }
@@ -147,6 +151,30 @@ func cmdAsked(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%d requests", f.asked)
 		}
 		f.asked = 0
+	})
+}
+
+func cmdUntilReported(ts *testscript.TestScript, _ bool, args []string) {
+	f := fake(ts)
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		found := false
+		f.locked(func() {
+			for k, st := range f.states {
+				found = found || k[0] == args[0] && st.SystemdActiveState+"/"+st.SystemdSubState == args[1]
+			}
+		})
+		if found {
+			return
+		}
+	}
+	ts.Fatalf("%s never became %s", args[0], args[1])
+}
+
+func cmdCut(ts *testscript.TestScript, _ bool, _ []string) {
+	f := fake(ts)
+	f.locked(func() {
+		close(f.cut)
+		f.cut = make(chan struct{})
 	})
 }
 

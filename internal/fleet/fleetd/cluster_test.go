@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"flotilla/api/fleet"
 	"flotilla/internal/kv/member"
 	"flotilla/internal/unit"
@@ -42,6 +44,8 @@ type machine struct {
 	cable *cable
 	tune  func(*Config)
 	epoch int
+	// reload delivers new configurations to the daemon.
+	reload chan Config
 }
 
 type stateJSON = fleet.UnitState
@@ -125,7 +129,7 @@ func newCluster(t testing.TB, n int, tune func(*Config)) *cluster {
 		m := &machine{
 			cluster: c, name: fmt.Sprintf("m%d", i+1), id: strings.Repeat(fmt.Sprint(i+1), 32),
 			dir: filepath.Join(c.dir, fmt.Sprint(i+1)), units: unitfake.New(), tune: tune,
-			cable: newCable(t, strings.TrimPrefix(c.url, "http://")),
+			cable: newCable(t, strings.TrimPrefix(c.url, "http://")), reload: make(chan Config),
 		}
 		c.machines = append(c.machines, m)
 		m.start()
@@ -153,6 +157,21 @@ func (c *cluster) startStore() {
 	c.t.Cleanup(func() { p.stop() })
 }
 
+// revision is that of the whole store.
+func (c *cluster) revision() int64 {
+	c.t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.url}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer client.Close()
+	resp, err := client.Get(c.t.Context(), "/", clientv3.WithCountOnly())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return resp.Header.Revision
+}
+
 func (m *machine) config() Config {
 	cfg := Defaults()
 	cfg.EtcdServers = []string{m.cable.url()}
@@ -174,7 +193,7 @@ func (m *machine) config() Config {
 func (m *machine) start() {
 	m.t.Helper()
 	log := slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("machine", m.name)
-	d := New(m.config(), Deps{Manager: m.units, Log: m.units, Logger: log, Epoch: fmt.Sprint(m.epoch)})
+	d := New(m.config(), Deps{Manager: m.units, Log: m.units, Logger: log, Epoch: fmt.Sprint(m.epoch), Reload: m.reload})
 	p, ready := spawn(d.Run)
 	m.run = p
 	m.t.Cleanup(func() { p.stop() })

@@ -339,3 +339,35 @@ func TestSocketInUse(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A cluster in which nothing happens writes nothing: leases are renewed without a
+// revision of the store.
+func TestIdleWritesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.first().launch("a.service")
+	c.active("a.service")
+	c.first().launch("nowhere.service", "X-Fleet MachineMetadata=disk=ssd")
+	c.first().wait("the reason is told", func() bool { return c.first().unit("nowhere.service").Reason != "" })
+	time.Sleep(time.Second)
+	before := c.revision()
+	time.Sleep(6 * time.Second) // three leases long
+	if after := c.revision(); after != before {
+		t.Errorf("%d writes", after-before)
+	}
+}
+
+// New metadata is taken over while the daemon runs, and decides about units.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("a.service", "X-Fleet MachineMetadata=disk=ssd")
+	next := m.config()
+	next.Metadata = map[string]string{"disk": "ssd"}
+	m.reload <- next
+	c.active("a.service")
+	if got := m.listMachines()[0].Metadata; fmt.Sprint(got) != "map[disk:ssd]" {
+		t.Errorf("metadata %v", got)
+	}
+}

@@ -85,6 +85,16 @@ func (v *View) reset(records []record, rev int64) []Change {
 	return v.applyLocked(records, rev)
 }
 
+// Load makes the view what a registry would be whose keys (below its prefix) have
+// these values since revision rev: for tests and simulations, without a store.
+func (v *View) Load(values map[string]string, rev int64) []Change {
+	var records []record
+	for _, path := range slices.Sorted(maps.Keys(values)) {
+		records = append(records, record{key: v.prefix + path, value: []byte(values[path]), rev: rev})
+	}
+	return v.reset(records, rev)
+}
+
 // apply takes over changes up to revision rev.
 func (v *View) apply(records []record, rev int64) []Change {
 	v.mu.Lock()

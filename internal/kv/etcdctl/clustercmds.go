@@ -107,7 +107,7 @@ func failed(err error) error {
 
 func memberList(ctx context.Context, s *session, args []string) error {
 	if len(args) > 0 {
-		return failed(errors.New("No arguments accepted")) //nolint:staticcheck // the classic text
+		return failed(classic("No arguments accepted"))
 	}
 	members, err := s.client.Members(ctx)
 	if err != nil {
@@ -115,7 +115,7 @@ func memberList(ctx context.Context, s *session, args []string) error {
 	}
 	leader, err := s.client.Leader(ctx)
 	if err != nil {
-		return failed(fmt.Errorf("Failed to get leader:  %w", err)) //nolint:staticcheck // the classic text
+		return failed(classic(fmt.Sprintf("Failed to get leader:  %v", err)))
 	}
 	for _, m := range members {
 		peers, clients := strings.Join(m.PeerURLs, ","), strings.Join(m.ClientURLs, ",")

@@ -148,7 +148,7 @@ func find(among []command, name string) (command, bool) {
 }
 
 func unknownCommand(name string, among []command) error {
-	err := error(said{fmt.Errorf("No help topic for '%s'", name)}) //nolint:staticcheck // the classic text
+	err := error(said{classic(fmt.Sprintf("No help topic for '%s'", name))})
 	var names []string
 	for _, c := range among {
 		names = append(names, c.name)
@@ -165,6 +165,12 @@ func unknownCommand(name string, among []command) error {
 type said struct{ error }
 
 func (e said) Unwrap() error { return e.error }
+
+// classic is an error in the classic client's words, which begin with a capital
+// letter where they like.
+type classic string
+
+func (e classic) Error() string { return string(e) }
 
 // badUsage is wrong arguments, in the classic form.
 func badUsage(format string, args ...any) error {

@@ -166,7 +166,7 @@ func (s *session) sync(ctx context.Context) error {
 		known = append(known, m.ClientURLs...)
 	}
 	if len(known) == 0 {
-		return fault.Code(exitStore, fault.Hint(said{errors.New("etcd cluster has no published client endpoints.")}, //nolint:staticcheck // the classic text
+		return fault.Code(exitStore, fault.Hint(said{classic("etcd cluster has no published client endpoints.")},
 			"Try '--no-sync' if you want to access non-published client endpoints(%s).", strings.Join(given, ",")))
 	}
 	slices.SortStableFunc(known, func(a, b string) int { return rank(given, a) - rank(given, b) })

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"flotilla/client/keys"
 	"flotilla/internal/logx"
 )
 
@@ -132,6 +133,39 @@ func TestStartStopRestart(t *testing.T) {
 	}
 	if err := m.stop(); err != nil {
 		t.Fatalf("stop: %v", err)
+	}
+	noComplaints(t, m)
+}
+
+// What one API writes the other reads, on the same port.
+func TestBothAPIs(t *testing.T) {
+	m := start(t, alone(t, "n1", filepath.Join(t.TempDir(), "data")))
+	v2, err := keys.New(keys.Config{Endpoints: m.ClientURLs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v2.Close()
+	c, ctx := v3(t, m), t.Context()
+
+	if _, err := v2.Set(ctx, "/both/two", "by v2", keys.SetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Get(ctx, "/both/two")
+	if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "by v2" {
+		t.Errorf("v3 reads what v2 wrote: %v, %v", got, err)
+	}
+
+	watch := v2.Watch("/both", keys.WatchOptions{Recursive: true, After: uint64(got.Header.Revision)})
+	if _, err := c.Put(ctx, "/both/three", "by v3"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := watch.Next(ctx)
+	if err != nil || r.Node.Key != "/both/three" || *r.Node.Value != "by v3" {
+		t.Errorf("a v2 watch sees what v3 wrote: %+v, %v", r, err)
+	}
+	r, err = v2.Get(ctx, "/both/three", keys.GetOptions{Quorum: true})
+	if err != nil || *r.Node.Value != "by v3" {
+		t.Errorf("v2 reads what v3 wrote: %+v, %v", r, err)
 	}
 	noComplaints(t, m)
 }

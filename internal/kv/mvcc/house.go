@@ -2,7 +2,10 @@ package mvcc
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"flotilla/internal/kv/v2"
 )
@@ -136,6 +139,9 @@ func (h *house) compact(ctx context.Context, now time.Time) {
 		return
 	}
 	_, err := h.s.cfg.Client.Compact(ctx, int64(to))
+	if errors.Is(err, rpctypes.ErrCompacted) { // by the one that was active before
+		err = nil
+	}
 	h.report(ctx, "compact history", err)
 	if err == nil {
 		h.compacted = to

@@ -3,6 +3,7 @@ package v2
 import (
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 )
 
 // record is what a node record says. All of it may be absent.
@@ -37,15 +38,25 @@ func decodeRecord(s string) record {
 // eventRecord is what the event record says about the revision it is written at.
 type eventRecord struct {
 	Action string `json:"action"`
-	Key    string `json:"key"`
+	Key    string `json:"key,omitempty"`
+	// Bytes is the key where it is not UTF-8, which a JSON string cannot hold.
+	Bytes []byte `json:"bytes,omitempty"`
 }
 
-func (e eventRecord) encode() string { return encode(e) }
+func (e eventRecord) encode() string {
+	if !utf8.ValidString(e.Key) {
+		e.Bytes, e.Key = []byte(e.Key), ""
+	}
+	return encode(e)
+}
 
 func decodeEvent(s string) eventRecord {
 	var e eventRecord
 	if json.Unmarshal([]byte(s), &e) != nil {
 		return eventRecord{}
+	}
+	if e.Bytes != nil {
+		e.Key, e.Bytes = string(e.Bytes), nil
 	}
 	return e
 }

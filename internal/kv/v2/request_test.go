@@ -199,6 +199,18 @@ func FuzzPath(f *testing.F) {
 		if e, kerr := g.load().Get(p, false, time.Unix(0, 0)); kerr != nil || *e.Node.Value != raw {
 			t.Errorf("get %q from a loaded tree: %v %v", p, e, kerr)
 		}
+		now := time.Unix(0, 0)
+		for _, r := range []v2.Request{
+			{Op: v2.CompareAndDelete, Path: p, PrevIndex: 1},
+			{Op: v2.Create, Path: p},
+			{Op: v2.Delete, Path: p},
+			{Op: v2.Post, Path: p},
+			{Op: v2.Delete, Path: p, Recursive: true},
+		} {
+			if e, kerr, _ := g.do(t, r, now); kerr != nil || e == nil {
+				t.Errorf("operation %d at %q: %v %v", r.Op, p, e, kerr)
+			}
+		}
 	})
 }
 

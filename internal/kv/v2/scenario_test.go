@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +26,7 @@ var record = flag.Bool("record", false, "write what happens into testdata")
 // TestScenarios plays testdata/*.txtar. A file of an archive is a story that
 // begins with an empty store. Lines of a story:
 //
-//	> METHOD PATH [PARAMETERS]      a v2 request
+//	> METHOD PATH [PARAMETERS]      a v2 request, percent-encoded
 //	> v3 put KEY VALUE              a v3 client's put
 //	> v3 del KEY                    a v3 client's delete; a KEY that ends in * is a prefix
 //	> later DURATION                time passes, and what is due expires
@@ -117,7 +118,11 @@ func (s *story) foreign(verb string, args []string) {
 
 func (s *story) request(words []string) {
 	query := strings.Join(words[2:], "&")
-	r, kerr := v2.Parse(words[0], words[1], form(s.t, query))
+	path, err := url.PathUnescape(words[1])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, kerr := v2.Parse(words[0], path, form(s.t, query))
 	if kerr != nil {
 		s.t.Fatal(kerr)
 	}

@@ -95,7 +95,7 @@ func status(pid, fd int) service.Exit {
 			continue
 		}
 		if err != nil || got != pid {
-			return foreign(fd)
+			return foreign(pid, fd)
 		}
 		break
 	}
@@ -122,15 +122,11 @@ const (
 	pidfdInfoExit = 1 << 3
 )
 
-// foreign asks how a process ended that another one reaps. Linux knows since 6.15,
-// as soon as it is reaped: a second is more than any init takes.
-func foreign(fd int) service.Exit {
-	const reapedWithin = 1000 // ms
-	for {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, reapedWithin)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
+// foreign finds out how a process ended that is another one's child. Until it is
+// reaped /proc tells, afterwards Linux from 6.15 on does.
+func foreign(pid, fd int) service.Exit {
+	if st, err := Lookup(pid); err == nil && st.Ended() {
+		return decode(st.wait)
 	}
 	info := pidfdInfo{mask: pidfdInfoExit}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), pidfdGetInfo, uintptr(unsafe.Pointer(&info)))
@@ -217,6 +213,7 @@ type Stat struct {
 	State                byte // R, S, D, Z, ...
 	Start                uint64
 	Comm                 string
+	wait                 syscall.WaitStatus // of one that has ended, where we may see it
 }
 
 // Ended reports whether the process only waits to be reaped.
@@ -240,6 +237,9 @@ func Lookup(pid int) (Stat, error) {
 	s := Stat{PID: pid, State: f[0][0], Comm: text[open+1 : end]}
 	s.Parent, _ = strconv.Atoi(f[1])
 	s.Session, _ = strconv.Atoi(f[3])
+	if n, err := strconv.Atoi(f[len(f)-1]); err == nil {
+		s.wait = syscall.WaitStatus(n)
+	}
 	s.Start, err = strconv.ParseUint(f[19], 10, 64)
 	return s, err
 }

@@ -74,7 +74,7 @@ func (m *Manager) begin(ctx context.Context, j unit.Job) *job {
 	s := m.scripts[j.Unit]
 	switch {
 	case u == nil || (!u.installed && !u.loaded()):
-		b.end("", fmt.Errorf("%s %s: Unit %s not found.", j.Kind, j.Unit, j.Unit))
+		b.end("", fmt.Errorf("%s %s: unit not found", j.Kind, j.Unit))
 	case j.Kind != unit.Stop && s.StartErr != nil:
 		b.end("", fmt.Errorf("%s %s: %w", j.Kind, j.Unit, s.StartErr))
 	case j.Kind == unit.Start && u.st.Active == "active" && u.job == nil:

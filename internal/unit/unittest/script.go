@@ -224,7 +224,7 @@ func (p *player) refused(args []string) error {
 func (p *player) notInstalled(name string) error {
 	have, err := p.Manager.Installed(p.ctx)
 	if _, ok := have[name]; ok {
-		return errors.New("Install failed and left the file behind")
+		return errors.New("the install failed and left the file behind")
 	}
 	return err
 }

@@ -1,0 +1,377 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/registry"
+	"flotilla/internal/unit"
+	"flotilla/internal/unit/unitfake"
+	"flotilla/internal/unitfile"
+)
+
+// fakeStore is a schedule that a test writes, and what the agent publishes.
+type fakeStore struct {
+	mu        sync.Mutex
+	values    map[string]string
+	rev       int64
+	changed   chan struct{} // closed and replaced with every change
+	away      bool
+	published map[string]model.UnitState
+	writes    int
+}
+
+func newFakeStore() *fakeStore {
+	return &fakeStore{values: map[string]string{}, changed: make(chan struct{}), published: map[string]model.UnitState{}}
+}
+
+func (f *fakeStore) NewView() *registry.View { return registry.NewView("/f/") }
+
+func (f *fakeStore) Follow(ctx context.Context, _ string, v *registry.View, changed func([]registry.Change, bool)) {
+	for {
+		f.mu.Lock()
+		next, away := f.changed, f.away
+		if !away {
+			v.Load(f.values, f.rev)
+		}
+		f.mu.Unlock()
+		if !away {
+			changed(nil, true)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+		}
+	}
+}
+
+func (f *fakeStore) Hold(ctx context.Context, _ time.Duration, _ bool, run func(context.Context, registry.Lease)) {
+	run(ctx, registry.Lease{})
+}
+
+func (f *fakeStore) Join(context.Context, registry.Lease, registry.Presence, string) error {
+	return nil
+}
+
+func (f *fakeStore) Displaced(ctx context.Context, _ registry.Lease, _ string) (*registry.Presence, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (f *fakeStore) Publish(_ context.Context, _ registry.Lease, _ string, put []model.UnitState, remove []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range put {
+		f.published[s.Unit] = s
+	}
+	for _, u := range remove {
+		delete(f.published, u)
+	}
+	if len(put)+len(remove) > 0 {
+		f.writes++
+	}
+	return nil
+}
+
+func (f *fakeStore) change(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rev++
+	do()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// place writes an entry of the schedule; its generation is the revision.
+func (f *fakeStore) place(name, text string, desired model.State) {
+	f.change(func() {
+		b, _ := json.Marshal(map[string]any{"hash": unitfile.HashText(text), "text": text, "desired": desired, "gen": f.rev})
+		f.values["schedule/m/"+name] = string(b)
+	})
+}
+
+func (f *fakeStore) release(name string) {
+	f.change(func() { delete(f.values, "schedule/m/"+name) })
+}
+
+func (f *fakeStore) state(name string) model.UnitState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.published[name]
+}
+
+// bench is an agent with everything around it, in a bubble of time.
+type bench struct {
+	t     *testing.T
+	store *fakeStore
+	units *unitfake.Manager
+	dir   string
+	epoch int
+	log   strings.Builder
+	stop  func()
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{t: t, store: newFakeStore(), units: unitfake.New(), dir: t.TempDir()}
+	b.start()
+	return b
+}
+
+func (b *bench) start() {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	a := New(Config{
+		Presence: registry.Presence{Machine: model.Machine{ID: "m"}}, TTL: 10 * time.Second,
+		StateDir: filepath.Join(b.dir, "state"), RunDir: filepath.Join(b.dir, "run"), Epoch: fmt.Sprint(b.epoch),
+		ColdStartAfter: 30 * time.Second,
+	}, b.units, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := a.Run(ctx, func() {}); err != nil {
+			b.t.Error(err)
+		}
+	}()
+	b.stop = func() { cancel(); <-done }
+	synctest.Wait()
+}
+
+func (b *bench) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (b *bench) active(name string) string {
+	b.t.Helper()
+	s, err := b.units.Status(b.t.Context(), name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s[0].Active
+}
+
+func (b *bench) expect(name, active string, starts int) {
+	b.t.Helper()
+	if got, n := b.active(name), b.units.Starts(name); got != active || n != starts {
+		b.t.Errorf("%s is %s after %d starts, want %s after %d", name, got, n, active, starts)
+	}
+}
+
+func scenario(t *testing.T, name string, play func(b *bench)) {
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			defer func() { b.stop() }()
+			play(b)
+			if t.Failed() {
+				t.Log(b.log.String())
+			}
+		})
+	})
+}
+
+const (
+	one = "[Service]\nExecStart=/bin/one\n"
+	two = "[Service]\nExecStart=/bin/two\n"
+)
+
+func TestAgent(t *testing.T) {
+	scenario(t, "a unit that has failed is started again for a new request alone", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.expect("a.service", "active", 1)
+		b.units.Crash("a.service")
+		b.after(time.Hour)
+		b.expect("a.service", "failed", 1)
+		if s := b.store.state("a.service"); s.Active != "failed" {
+			b.t.Errorf("published as %s", s.Active)
+		}
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.expect("a.service", "active", 2)
+	})
+
+	scenario(t, "a changed text restarts the unit once, in place", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.store.place("b.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.place("a.service", two, model.Launched)
+		b.after(time.Second)
+		b.expect("a.service", "active", 2)
+		b.expect("b.service", "active", 1)
+		if s := b.store.state("a.service"); s.Hash != unitfile.HashText(two) {
+			b.t.Errorf("published hash %s", s.Hash)
+		}
+	})
+
+	scenario(t, "a slow stop holds up nobody, and the file goes after the stop", func(b *bench) {
+		b.units.Script("slow.service", unitfake.Script{StopTakes: time.Minute})
+		b.store.place("slow.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.release("slow.service")
+		b.store.place("new.service", one, model.Launched)
+		b.after(time.Second)
+		b.expect("new.service", "active", 1)
+		if files, _ := b.units.Installed(b.t.Context()); files["slow.service"] == "" {
+			b.t.Error("the file went before the stop had ended")
+		}
+		b.after(time.Minute)
+		if files, _ := b.units.Installed(b.t.Context()); len(files) != 1 {
+			b.t.Errorf("installed: %v", files)
+		}
+		if s := b.store.state("slow.service"); s.Unit != "" {
+			b.t.Errorf("still published: %+v", s)
+		}
+	})
+
+	scenario(t, "a job that cannot be queued is tried again, ever more seldom, and said once", func(b *bench) {
+		b.units.Script("bad.service", unitfake.Script{StartErr: errors.New("no such thing")})
+		b.store.place("bad.service", one, model.Launched)
+		b.store.place("good.service", one, model.Launched)
+		b.after(time.Hour)
+		b.expect("good.service", "active", 1)
+		if n := strings.Count(b.log.String(), "step failed"); n != 1 {
+			b.t.Errorf("said %d times", n)
+		}
+		if n := strings.Count(b.log.String(), "msg=start unit=bad.service"); n < 10 || n > 25 {
+			b.t.Errorf("tried %d times in an hour", n)
+		}
+		if s := b.store.state("bad.service"); !strings.Contains(s.Message, "no such thing") {
+			b.t.Errorf("published message %q", s.Message)
+		}
+		b.units.Script("bad.service", unitfake.Script{})
+		b.after(6 * time.Minute)
+		b.expect("bad.service", "active", 1)
+		if s := b.store.state("bad.service"); s.Message != "" {
+			b.t.Errorf("published message %q", s.Message)
+		}
+	})
+
+	scenario(t, "a lost init system is asked for everything when it is back", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.units.Disconnect()
+		b.after(time.Minute)
+		b.units.Connect()
+		b.units.Crash("a.service")
+		b.after(10 * time.Second)
+		if s := b.store.state("a.service"); s.Active != "failed" {
+			b.t.Errorf("published as %s", s.Active)
+		}
+		b.store.place("b.service", one, model.Launched)
+		b.after(time.Second)
+		b.expect("b.service", "active", 1)
+		if n := strings.Count(b.log.String(), "init system lost"); n != 1 {
+			b.t.Errorf("said %d times", n)
+		}
+	})
+
+	scenario(t, "a machine that boots without the store waits, then starts what it knows", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.store.place("b.service", one, model.Loaded)
+		b.after(time.Second)
+		b.stop()
+		b.store.change(func() { b.store.away = true })
+		b.units.Reboot()
+		b.epoch++
+		b.start()
+		b.after(29 * time.Second)
+		b.expect("a.service", "inactive", 0)
+		b.after(2 * time.Second)
+		b.expect("a.service", "active", 1)
+		b.expect("b.service", "inactive", 0)
+		b.store.change(func() { b.store.away = false })
+		b.after(time.Minute)
+		b.expect("a.service", "active", 1)
+	})
+
+	scenario(t, "a restart of the agent starts nothing and stops nothing", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.store.place("b.service", one, model.Launched)
+		b.after(time.Second)
+		b.units.Crash("b.service")
+		b.after(time.Second)
+		b.stop()
+		b.start()
+		b.after(time.Hour)
+		b.expect("a.service", "active", 1)
+		b.expect("b.service", "failed", 1)
+	})
+
+	scenario(t, "nothing is written while nothing changes", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		before := b.store.writes
+		b.after(24 * time.Hour)
+		if b.store.writes != before {
+			b.t.Errorf("%d writes in a day", b.store.writes-before)
+		}
+	})
+
+	scenario(t, "an entry that cannot be read leaves the last one in force", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.change(func() { b.store.values["schedule/m/a.service"] = "nonsense" })
+		b.after(time.Minute)
+		b.expect("a.service", "active", 1)
+	})
+
+	scenario(t, "a text that is refused is not tried again, and an older one runs on", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.units.Script("a.service", unitfake.Script{InstallErr: fmt.Errorf("%w: Type=dbus", unit.ErrRefused)})
+		b.store.place("a.service", two, model.Launched)
+		b.after(time.Hour)
+		b.expect("a.service", "active", 1)
+		if n := strings.Count(b.log.String(), "refused by the init system"); n != 1 {
+			b.t.Errorf("tried %d times", n)
+		}
+		if s := b.store.state("a.service"); !strings.Contains(s.Message, "Type=dbus") {
+			b.t.Errorf("published message %q", s.Message)
+		}
+	})
+}
+
+// A schedule on disk that is damaged, or another machine's, is left aside.
+func TestScheduleOnDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "schedule.json")
+	want := map[string]model.Placement{"a.service": {
+		Machine: "m", Unit: "a.service", Text: one, Hash: unitfile.HashText(one), Desired: model.Launched, Gen: 3, Leaving: true}}
+	good := encodeSchedule("m", want)
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := loadSchedule(path, "m"); err != nil || len(got) != 0 {
+		t.Errorf("no file: %v, %v", got, err)
+	}
+	write(good)
+	if got, err := loadSchedule(path, "m"); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := loadSchedule(path, "other"); err == nil {
+		t.Error("another machine's schedule is taken")
+	}
+	write([]byte(strings.Replace(string(good), "/bin/one", "/bin/two", 1)))
+	if _, err := loadSchedule(path, "m"); err == nil {
+		t.Error("a damaged text is taken")
+	}
+	write(good[:len(good)/2])
+	if _, err := loadSchedule(path, "m"); err == nil {
+		t.Error("half a file is taken")
+	}
+}

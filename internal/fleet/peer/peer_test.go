@@ -1,0 +1,175 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/unit"
+)
+
+// units is what a machine says of its own.
+type units struct{ follows chan struct{} }
+
+func (u units) Show(_ context.Context, w io.Writer, name string) (int, error) {
+	if name == "broken.service" {
+		return 0, errors.New("the bus is gone")
+	}
+	fmt.Fprintf(w, "● %s\n", name)
+	return 3, nil
+}
+
+func (u units) ReadLog(ctx context.Context, q unit.LogQuery, emit func(unit.LogEntry) error) error {
+	for i := range 3 {
+		if err := emit(unit.LogEntry{Unit: q.Units[0], Message: fmt.Sprintf("line %d of %d", i, q.Lines)}); err != nil {
+			return err
+		}
+	}
+	if q.Follow {
+		<-ctx.Done()
+		close(u.follows)
+		return nil
+	}
+	if q.After == "gone" {
+		return errors.New("no such cursor")
+	}
+	return nil
+}
+
+func identity(t *testing.T) Identity {
+	t.Helper()
+	id, err := LoadIdentity(filepath.Join(t.TempDir(), "peer.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// serve runs a machine that trusts one key.
+func serve(t *testing.T, id Identity, trusts string) (model.Machine, units) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := units{follows: make(chan struct{})}
+	s := NewServer(id, "web-1", func(_ context.Context, key string) error {
+		if key != trusts {
+			return errors.New("a stranger")
+		}
+		return nil
+	}, u, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return model.Machine{ID: "m", Hostname: "web-1", PeerAddr: ln.Addr().String(), PeerKey: id.Key()}, u
+}
+
+func TestStatusAndLog(t *testing.T) {
+	me, server := identity(t), identity(t)
+	m, _ := serve(t, server, me.Key())
+	c := NewClient(me)
+	var text bytes.Buffer
+	if code, err := c.Show(t.Context(), m, &text, "a.service"); err != nil || code != 3 || text.String() != "● a.service\n" {
+		t.Errorf("%d %v %q", code, err, text.String())
+	}
+	if _, err := c.Show(t.Context(), m, &text, "broken.service"); err == nil || err.Error() != "ask web-1: the bus is gone" {
+		t.Errorf("got %v", err)
+	}
+	var got []string
+	err := c.ReadLog(t.Context(), m, unit.LogQuery{Units: []string{"a.service"}, Lines: 7}, func(e unit.LogEntry) error {
+		got = append(got, e.Machine+" "+e.Message)
+		return nil
+	})
+	if want := []string{"web-1 line 0 of 7", "web-1 line 1 of 7", "web-1 line 2 of 7"}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v %v", got, err)
+	}
+	err = c.ReadLog(t.Context(), m, unit.LogQuery{Units: []string{"a.service"}, After: "gone"}, func(unit.LogEntry) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "no such cursor") {
+		t.Errorf("what broke a log on the way is lost: %v", err)
+	}
+}
+
+// Whoever follows a log and goes away ends it on the other machine.
+func TestFollowEnds(t *testing.T) {
+	me, server := identity(t), identity(t)
+	m, u := serve(t, server, me.Key())
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	err := NewClient(me).ReadLog(ctx, m, unit.LogQuery{Units: []string{"a.service"}, Follow: true}, func(unit.LogEntry) error {
+		if n++; n == 3 {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-u.follows:
+	case <-time.After(10 * time.Second):
+		t.Error("it is still being followed")
+	}
+}
+
+// Each side turns away a key that it was not told of.
+func TestStrangers(t *testing.T) {
+	me, server, stranger := identity(t), identity(t), identity(t)
+	m, _ := serve(t, server, me.Key())
+	if _, err := NewClient(stranger).Show(t.Context(), m, io.Discard, "a.service"); err == nil {
+		t.Error("the server answers a stranger")
+	}
+	m.PeerKey = stranger.Key()
+	if _, err := NewClient(me).Show(t.Context(), m, io.Discard, "a.service"); err == nil || !strings.Contains(err.Error(), "another key") {
+		t.Errorf("the client believes a stranger: %v", err)
+	}
+	m.PeerKey = ""
+	if _, err := NewClient(me).Show(t.Context(), m, io.Discard, "a.service"); err == nil {
+		t.Error("the client believes whoever answers for a machine without a key")
+	}
+}
+
+func TestIdentityIsKeptAndPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "peer.key")
+	first, err := LoadIdentity(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := LoadIdentity(path)
+	if err != nil || again.Key() != first.Key() || len(first.Key()) != 64 {
+		t.Errorf("%s, then %s, %v", first.Key(), again.Key(), err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadIdentity(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestQueryThereAndBack(t *testing.T) {
+	q := unit.LogQuery{Units: []string{"a.service", "b.service"}, Lines: -1, Follow: true, Since: time.Date(2026, 8, 1, 1, 2, 3, 4, time.UTC), After: "s=1;i=2"}
+	if got, err := decodeQuery(encodeQuery(q)); err != nil || !reflect.DeepEqual(got, q) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

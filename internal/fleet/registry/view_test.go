@@ -1,0 +1,214 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/sched"
+	"flotilla/internal/unitfile"
+)
+
+const text = "[Service]\nExecStart=/bin/true\n"
+
+func TestPathsThereAndBack(t *testing.T) {
+	for _, c := range []struct {
+		path string
+		key  Key
+	}{
+		{"job/a.service/object", Key{Kind: KindObject, Unit: "a.service"}},
+		{"job/a.service/target-state", Key{Kind: KindDesired, Unit: "a.service"}},
+		{"schedule/m/a.service", Key{Kind: KindPlacement, Machine: "m", Unit: "a.service"}},
+		{"unplaced/a.service", Key{Kind: KindUnplaced, Unit: "a.service"}},
+		{"states/a.service/m", Key{Kind: KindState, Unit: "a.service", Machine: "m"}},
+		{"machines/m/object", Key{Kind: KindMachine, Machine: "m"}},
+		{"machines/m/metadata/disk", Key{Kind: KindMetadata, Machine: "m", Meta: "disk"}},
+		{"lease/engine-leader", Key{Kind: KindLeader}},
+		{"engine/hold", Key{Kind: KindHold}},
+	} {
+		got, ok := ParsePath(c.path)
+		if !ok || got != c.key {
+			t.Errorf("%s is read as %+v, %v", c.path, got, ok)
+		}
+		if got := c.key.Path(); got != c.path {
+			t.Errorf("%+v is written as %s", c.key, got)
+		}
+	}
+	for _, path := range []string{"", "job/a.service/target", "job/a.service/job-state", "unit/0123", "schedule/m", "job//object", "machines/m/metadata/a/b", "engine/version"} {
+		if k, ok := ParsePath(path); ok {
+			t.Errorf("%q is read as %+v", path, k)
+		}
+	}
+}
+
+func FuzzParsePath(f *testing.F) {
+	f.Add("machines/m/metadata/disk")
+	f.Add("job/a@1.service/object")
+	f.Fuzz(func(t *testing.T, path string) {
+		if k, ok := ParsePath(path); ok && k.Path() != path {
+			t.Errorf("%q is read as %+v and written as %q", path, k, k.Path())
+		}
+	})
+}
+
+func set(path, value string, rev int64) record {
+	return record{key: "/f/" + path, value: []byte(value), rev: rev}
+}
+
+func gone(path string, rev int64) record { return record{key: "/f/" + path, rev: rev, deleted: true} }
+
+func TestRecordsThereAndBack(t *testing.T) {
+	at := time.Date(2026, 8, 1, 12, 0, 0, 5, time.UTC)
+	p := model.Placement{Machine: "m", Unit: "a.service", Text: text, Hash: unitfile.HashText(text), Desired: model.Launched, Gen: 7, Leaving: true, Rev: 9}
+	s := model.UnitState{Unit: "a.service", Machine: "m", Hash: "h", Load: "loaded", Active: "active", Sub: "running", Message: "x", Gen: 7, At: at}
+	u := sched.Unplaced{Unit: "a.service", Why: "no", Verdicts: []sched.Verdict{{Machine: "m", OK: false, Why: "region"}}}
+	m := Presence{Machine: model.Machine{ID: "m", IP: "10.0.0.1", Hostname: "one", Metadata: map[string]string{"k": "v"}, Version: "1", PeerAddr: "10.0.0.1:1", PeerKey: "k", Boot: "b"}, Instance: "i"}
+	v := NewView("/f/")
+	for _, c := range v.reset([]record{
+		set("schedule/m/a.service", string(encodePlacement(p)), 9), set("states/a.service/m", string(encodeState(s)), 9),
+		set("unplaced/a.service", string(encodeUnplaced(u)), 9), set("machines/m/object", string(encodePresence(m)), 9),
+		set("lease/engine-leader", string(encode(leaderRecord{MachineID: "m", Version: 1})), 9), set("engine/hold", "most are away", 9),
+	}, 9) {
+		if c.Bad != nil {
+			t.Error(c.Bad)
+		}
+	}
+	if got := v.Placements(); len(got) != 1 || got[0] != p {
+		t.Errorf("placement %+v, want %+v", got, p)
+	}
+	if got := v.State("a.service", "m"); got != s {
+		t.Errorf("state %+v, want %+v", got, s)
+	}
+	if got := v.Unplaced("a.service"); !reflect.DeepEqual(got, u) {
+		t.Errorf("reason %+v, want %+v", got, u)
+	}
+	if got, _ := v.Machine("m"); !reflect.DeepEqual(got, m.Machine) {
+		t.Errorf("machine %+v, want %+v", got, m.Machine)
+	}
+	if v.Leader() != "m" || v.Hold() != "most are away" || v.Rev() != 9 {
+		t.Errorf("leader %q hold %q rev %d", v.Leader(), v.Hold(), v.Rev())
+	}
+}
+
+// The object is written as fleet 1.0 wrote it, with our text beside.
+func TestObjectRecord(t *testing.T) {
+	rec := objectRecord{Name: "a.service", UnitHash: hashFromHex(unitfile.HashText(text)), Raw: text}
+	var numbers map[string]any
+	b := encode(rec)
+	if err := json.Unmarshal(b, &numbers); err != nil {
+		t.Fatal(err)
+	}
+	if list, ok := numbers["UnitHash"].([]any); !ok || len(list) != 20 {
+		t.Errorf("UnitHash is %v", numbers["UnitHash"])
+	}
+}
+
+// A unit is its object and its target state, whatever the order they come in.
+func TestUnitOfTwoRecords(t *testing.T) {
+	object := set("job/a.service/object", fmt.Sprintf(`{"Raw":%q}`, text), 5)
+	want := set("job/a.service/target-state", "launched", 6)
+	for _, order := range [][]record{{object, want}, {want, object}} {
+		v := NewView("/f/")
+		v.apply(order, 6)
+		u, ok := v.Unit("a.service")
+		if !ok || u.Desired != model.Launched || u.Gen != 6 || u.Text != text || u.Bad != "" {
+			t.Errorf("%+v", u)
+		}
+		v.apply([]record{gone("job/a.service/object", 7)}, 7)
+		if _, ok := v.Unit("a.service"); ok {
+			t.Error("a unit without an object")
+		}
+	}
+}
+
+// A record that cannot be read is one bad item; the engine sees an entry to write
+// anew, the agent one without a text.
+func TestBadRecords(t *testing.T) {
+	v := NewView("/f/")
+	changes := v.apply([]record{
+		set("schedule/m/a.service", `{"hash":"0","text":"changed behind our back","desired":"launched"}`, 3),
+		set("schedule/m/b.service", `{"hash":"da39a3ee5e6b4b0d3255bfef95601890afd80709","text":"","desired":"inactive"}`, 3),
+		set("job/a.service/object", `[]`, 3),
+		set("states/a.service/m", `{`, 3),
+		set("machines/m/object", `x`, 3),
+		set("something/else", `x`, 3),
+	}, 3)
+	for _, c := range changes {
+		if c.Bad == nil || !strings.Contains(c.Bad.Error(), "/f/"+c.Path()) {
+			t.Errorf("%s: %v", c.Path(), c.Bad)
+		}
+	}
+	if len(changes) != 5 || len(v.Placements()) != 2 || len(v.States()) != 0 || len(v.Machines()) != 0 {
+		t.Errorf("changes %v, placements %v", changes, v.Placements())
+	}
+	for _, p := range v.Placements() {
+		if p.Hash != "" || p.Rev != 3 || p.Machine != "m" {
+			t.Errorf("%+v", p)
+		}
+	}
+	if u, ok := v.Unit("a.service"); !ok || u.Bad == "" {
+		t.Errorf("%+v, %v", u, ok)
+	}
+}
+
+func TestDynamicMetadataOverConfigured(t *testing.T) {
+	v := NewView("/f/")
+	v.apply([]record{
+		set("machines/m/object", `{"Metadata":{"a":"1","b":"2"}}`, 1),
+		set("machines/m/metadata/a", "", 2), set("machines/m/metadata/c", "3", 2),
+	}, 2)
+	m, _ := v.Machine("m")
+	if want := map[string]string{"b": "2", "c": "3"}; !reflect.DeepEqual(m.Metadata, want) {
+		t.Errorf("%v, want %v", m.Metadata, want)
+	}
+	v.apply([]record{gone("machines/m/metadata/a", 3)}, 3)
+	if m, _ := v.Machine("m"); m.Metadata["a"] != "1" {
+		t.Errorf("%v", m.Metadata)
+	}
+}
+
+// Whatever the value of a key is, reading it neither panics nor loses others.
+func FuzzRecord(f *testing.F) {
+	f.Add("job/a.service/object", []byte(`{"Raw":"[Service]\nExecStart=/bin/true\n"}`))
+	f.Add("schedule/m/a.service", []byte(`{"hash":"","text":"","desired":"launched"}`))
+	f.Add("machines/m/object", []byte(`{"Metadata":null}`))
+	f.Fuzz(func(t *testing.T, path string, value []byte) {
+		v := NewView("/f/")
+		v.apply([]record{set("states/z.service/m", `{"activeState":"active"}`, 1)}, 1)
+		v.apply([]record{{key: "/f/" + path, value: value, rev: 2}}, 2)
+		v.Units()
+		v.Machines()
+		v.Placements()
+		v.AllUnplaced()
+		if path != "states/z.service/m" && v.State("z.service", "m").Active != "active" {
+			t.Error("another record is lost")
+		}
+	})
+}
+
+// Decisions are cut into transactions that the store takes.
+func TestScheduleBatches(t *testing.T) {
+	var ds []sched.Decision
+	for i := range 250 {
+		ds = append(ds, sched.Decision{Entry: model.Placement{Unit: fmt.Sprint(i), Text: strings.Repeat("x", 1000*(i%7))}})
+	}
+	ds = append(ds, sched.Decision{Entry: model.Placement{Unit: "huge", Text: strings.Repeat("x", 1<<20)}})
+	var back []sched.Decision
+	for b := range scheduleBatches(ds) {
+		size := 0
+		for _, d := range b {
+			size += len(d.Entry.Text)
+		}
+		if len(b) > maxOps || len(b) > 1 && size > maxBytes {
+			t.Errorf("a batch of %d with %d bytes", len(b), size)
+		}
+		back = append(back, b...)
+	}
+	if !reflect.DeepEqual(back, ds) {
+		t.Error("the batches are not the decisions")
+	}
+}
