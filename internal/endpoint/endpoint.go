@@ -7,10 +7,13 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"flotilla/internal/applet"
 )
@@ -79,10 +82,10 @@ func runDir(env applet.Env) string {
 // Fleet is the fleet API's endpoint as a URL: the socket of a running "flotilla
 // up" where there is one and no installed fleetd, else the classic one.
 func Fleet(env applet.Env) string {
-	if isSocket(classicSocket) {
+	if answers(classicSocket) {
 		return "unix://" + classicSocket
 	}
-	if dir := runDir(env); dir != "" && isSocket(filepath.Join(dir, FleetSocket)) {
+	if dir := runDir(env); dir != "" && answers(filepath.Join(dir, FleetSocket)) {
 		return "unix://" + filepath.Join(dir, FleetSocket)
 	}
 	return "unix://" + classicSocket
@@ -101,7 +104,13 @@ func Store(env applet.Env) []string {
 	return ClassicStore
 }
 
-func isSocket(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode()&os.ModeSocket != 0
+// answers reports whether somebody listens on a socket: a file that a crash left
+// is none.
+func answers(path string) bool {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return errors.Is(err, os.ErrPermission) // somebody does, and not for us: say so later
+	}
+	conn.Close()
+	return true
 }

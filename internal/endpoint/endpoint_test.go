@@ -50,7 +50,7 @@ func TestCommandLinesFindTheCurrentUp(t *testing.T) {
 		t.Errorf("store: %v", got)
 	}
 	want := "unix://" + filepath.Join(home, "flotilla", "current", "run", FleetSocket)
-	if isSocket(classicSocket) {
+	if answers(classicSocket) {
 		want = "unix://" + classicSocket
 	}
 	if got := Fleet(env); got != want {
