@@ -52,13 +52,13 @@ func run(m *testing.M) (code int) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// An interrupted run takes its lab away too.
-	defer context.AfterFunc(ctx, func() { os.Exit(down()) })()
 	defer func() { code = max(code, down()) }()
 	if err := up(ctx); err != nil {
 		fault.Print(os.Stderr, "lab", err)
 		return 1
 	}
+	// An interrupted run takes its lab away too.
+	defer context.AfterFunc(ctx, func() { down(); os.Exit(1) })()
 	return m.Run()
 }
 
@@ -66,14 +66,27 @@ func run(m *testing.M) (code int) {
 func down() int {
 	err := os.RemoveAll(scratch)
 	if lab != nil {
-		// Not the interrupted context: this is what is left to do.
-		err = errors.Join(err, lab.Down(context.Background()))
+		err = errors.Join(err, takeAway())
 	}
 	if err != nil {
 		fault.Print(os.Stderr, "lab", err)
 		return 1
 	}
 	return 0
+}
+
+// takeAway waits for a scenario that is just booting a machine: it has the lab locked.
+func takeAway() (err error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for range 30 {
+		// Not the interrupted context: this is what is left to do.
+		if err = lab.Down(context.Background()); err == nil {
+			return nil
+		}
+		<-tick.C
+	}
+	return err
 }
 
 // up boots the lab and starts a cluster of what is in this source tree.
@@ -244,7 +257,6 @@ func (c *cluster) listed() (map[string][]string, error) {
 		if len(f) != 4 {
 			return nil, fmt.Errorf("list-units says %q", line)
 		}
-		units[f[0]] = units[f[0]]
 		for _, m := range all {
 			if f[2] == "active" && strings.HasSuffix(f[1], "/"+m.Address) {
 				units[f[0]] = append(units[f[0]], m.Name)

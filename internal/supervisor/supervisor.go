@@ -342,7 +342,15 @@ func (s *Supervisor) beginShutdown() {
 // finishShutdown ends what KillMode=process and none have left, and orphans.
 func (s *Supervisor) finishShutdown() {
 	s.killEverything()
+	s.forgetAll()
 	s.quit(nil)
+}
+
+// forgetAll makes the next supervisor begin as after a boot.
+func (s *Supervisor) forgetAll() {
+	for name := range s.units {
+		s.forgetState(name)
+	}
 }
 
 // Kill is the power loss of the machine: every process of every unit ends at once,
@@ -350,9 +358,7 @@ func (s *Supervisor) finishShutdown() {
 func (s *Supervisor) Kill(ctx context.Context) error {
 	err := s.do(ctx, func() error {
 		s.killEverything()
-		for name := range s.units {
-			s.forgetState(name)
-		}
+		s.forgetAll()
 		s.quit(nil)
 		return nil
 	})

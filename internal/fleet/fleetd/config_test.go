@@ -49,7 +49,7 @@ func TestBadConfiguration(t *testing.T) {
 			`FLEET_UNITS: units: "openrc" is none of systemd, supervisor, auto`,
 			`FLEET_MOVE_AFTER: move_after: "0s" is neither a time of at least 1s nor never`}},
 		{nil, []string{"--config", "/nowhere/fleet.conf"}, 1, []string{"configuration: open /nowhere/fleet.conf: no such file"}},
-		{nil, []string{"--agent-tll=3s"}, 2, []string{"unknown flag: --agent_tll", "did you mean --agent_ttl"}},
+		{nil, []string{"--agent-tll=3s"}, 2, []string{"unknown flag: --agent-tll", "did you mean --agent_ttl"}},
 		{nil, []string{"surplus"}, 2, []string{"surplus"}},
 	} {
 		code, out, errs := fleetd(t, c.vars, c.args...)

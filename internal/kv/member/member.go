@@ -85,9 +85,9 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 	}
 	defer closeDoors(doors)
 
-	e, err := m.startEngine(cfg, fresh, doors, engineLog)
+	e, err := m.startEngine(ctx, cfg, fresh, doors, engineLog)
 	if err != nil {
-		return err
+		return ignoreCancel(ctx, err)
 	}
 	defer func() {
 		engineLog.enter(stopping)
@@ -120,7 +120,7 @@ func (m *Member) settle(log *engineLog) (*embed.Config, error) {
 
 // startEngine gives the engine its addresses and starts it. A fresh data directory
 // is put back as it was if the engine gives up before it wrote its log.
-func (m *Member) startEngine(cfg *embed.Config, fresh bool, doors []door, log *engineLog) (*embed.Etcd, error) {
+func (m *Member) startEngine(ctx context.Context, cfg *embed.Config, fresh bool, doors []door, log *engineLog) (*embed.Etcd, error) {
 	clients := boundURLs(cfg, doors)
 	var e *embed.Etcd
 	var peers []url.URL
@@ -132,10 +132,13 @@ func (m *Member) startEngine(cfg *embed.Config, fresh bool, doors []door, log *e
 		if err != nil {
 			return err
 		}
-		e, err = startEtcd(ec)
+		e, err = startOrLeave(ctx, ec)
 		return err
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if fresh {
 			err = errors.Join(err, undo(cfg.Dir, cfg.WalDir))
 		}
@@ -169,6 +172,32 @@ func engineConfig(cfg embed.Config, clients, peers []url.URL) (*embed.Config, er
 	cfg.ListenClientUrls, cfg.ListenClientHttpUrls = nil, nil
 	cfg.ClientAutoTLS = false // the front has seen to it
 	return &cfg, nil
+}
+
+// startOrLeave starts the engine, which cannot be interrupted while it looks for
+// other members by discovery. When ctx is done first it is left to itself, to be
+// closed should it come up after all.
+func startOrLeave(ctx context.Context, cfg *embed.Config) (*embed.Etcd, error) {
+	type outcome struct {
+		e   *embed.Etcd
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		e, err := startEtcd(cfg)
+		done <- outcome{e, err}
+	}()
+	select {
+	case o := <-done:
+		return o.e, o.err
+	case <-ctx.Done():
+		go func() {
+			if o := <-done; o.e != nil {
+				o.e.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 // startEtcd starts the engine and turns what it considers fatal into an error.

@@ -54,11 +54,11 @@ func dockerFiles(host Host) map[string]string {
 // why there is no image; a lab without it is still a lab.
 func imageFiles(host Host) (map[string]string, error) {
 	if host.Docker == "" {
-		return nil, errors.New("Docker is not installed (package docker.io): units that run containers cannot start")
+		return nil, errors.New("no Docker here (package docker.io): units that run containers cannot start")
 	}
 	path, err := lookPath("busybox")
 	if err != nil {
-		return nil, errors.New("busybox is not installed (package busybox-static): machines have Docker, but no busybox image")
+		return nil, errors.New("no busybox here (package busybox-static): machines have Docker, but no busybox image")
 	}
 	binary, err := os.ReadFile(path)
 	if err != nil {

@@ -340,7 +340,8 @@ func (l *Log) read(ctx context.Context, s segment, at place, f *filter, emit fun
 		return fmt.Errorf("read log: %w", err)
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(io.NewSectionReader(file, at.offset, s.size-at.offset), 64<<10)
+	left := s.size - at.offset
+	r := bufio.NewReaderSize(io.NewSectionReader(file, at.offset, left), int(min(left, 64<<10)))
 	for n := at.n; ctx.Err() == nil; n++ {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {

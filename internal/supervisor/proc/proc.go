@@ -267,3 +267,17 @@ func Cmdline(pid int) string {
 	}
 	return "[" + s.Comm + "]"
 }
+
+// RSS is the resident memory of a process in bytes, 0 if it cannot be told.
+func RSS(pid int) int64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(data))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(f[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}

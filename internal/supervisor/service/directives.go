@@ -200,8 +200,7 @@ func text(field func(*Config) *string) setter {
 	}
 }
 
-// names appends unit names; an empty value drops those before it only in lists
-// that systemd lets reset, and dependencies are not among them.
+// names appends unit names. systemd.unit(5): an empty value does not reset the list.
 func names(field func(*Config) *[]string) setter {
 	return func(c *compiler, _ unitfile.Option, value string) error {
 		ws, err := unitfile.Words(value)
@@ -270,9 +269,11 @@ func span(field func(*Config) *time.Duration, fix func(time.Duration) time.Durat
 }
 
 func bothTimeouts(c *compiler, o unitfile.Option, value string) error {
-	return errors.Join(
-		span(timeoutStart, zeroIsInfinity)(c, o, value),
-		span(timeoutStop, zeroIsInfinity)(c, o, value))
+	if err := span(timeoutStart, zeroIsInfinity)(c, o, value); err != nil {
+		return err
+	}
+	c.TimeoutStop = c.TimeoutStart
+	return nil
 }
 
 func number(field func(*Config) *int, low, high int) setter {

@@ -39,7 +39,7 @@ func (m *Machine) ignoresFailure() bool {
 
 // logExit tells only of failures, as systemd does at its usual level.
 func (m *Machine) logExit(role Role, e Exit, f Result) {
-	if f == Success {
+	if f == Success || f == SkipCondition {
 		return
 	}
 	suffix := ""
