@@ -20,12 +20,12 @@ import (
 
 var programs = applet.Table{
 	up.Applet(),
+	lab.Applet(),
 	etcdcmd.Applet(),
 	etcdctl.Applet(),
 	fleetd.Applet(),
 	fleetctl.Applet(),
 	supervisor.Applet(),
-	lab.Applet(),
 }
 
 func main() {

@@ -28,7 +28,7 @@ const defaultPrefix = "m"
 func Applet() applet.Applet {
 	return applet.Applet{
 		Name:    "lab",
-		Group:   "Try it",
+		Group:   "First try",
 		Summary: "real systemd machines on this machine",
 		Run: func(ctx context.Context, env applet.Env) int {
 			env.Args = keepCommand(env.Args)

@@ -25,7 +25,7 @@ import (
 func Applet() applet.Applet {
 	return applet.Applet{
 		Name:    "fleetd",
-		Group:   "units",
+		Group:   "Units",
 		Summary: "run this machine's share of the cluster's units",
 		Run:     run,
 	}

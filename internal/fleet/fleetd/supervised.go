@@ -19,17 +19,16 @@ func openSupervisor(ctx context.Context, cfg Config) (initSystem, error) {
 	if err != nil {
 		return initSystem{}, err
 	}
-	out := initSystem{manager: sv, log: sv}
-	if e, ok := any(sv).(epocher); ok {
-		if out.epoch, err = e.Epoch(ctx); err != nil {
-			return initSystem{}, err
-		}
+	self, err := sv.Self(ctx)
+	if err != nil {
+		return initSystem{}, err
 	}
-	return out, nil
-}
-
-// epocher is an init system that can say which run of it this is: another one when
-// the units of the one before have ended with it.
-type epocher interface {
-	Epoch(ctx context.Context) (string, error)
+	boot, err := bootID()
+	if err != nil {
+		return initSystem{}, err
+	}
+	// A supervisor that ended took its units along, so another process is another
+	// epoch. One that was killed left them to its successor: then what is active
+	// is found active, and what had finished or failed is started once more.
+	return initSystem{manager: sv, log: sv, epoch: fmt.Sprintf("%s/supervisor-%d", boot, self.PID)}, nil
 }

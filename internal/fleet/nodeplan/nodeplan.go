@@ -29,6 +29,7 @@ package nodeplan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"flotilla/internal/fleet/model"
@@ -96,10 +97,26 @@ func Plan(want map[string]Want, have map[string]Have) []Step {
 			steps = append(steps, planUnwanted(name, h)...)
 		}
 	}
+	order := startOrder(steps, want)
 	slices.SortFunc(steps, func(a, b Step) int {
-		return cmp.Or(cmp.Compare(phases[a.Op], phases[b.Op]), cmp.Compare(a.Unit, b.Unit))
+		return cmp.Or(cmp.Compare(phases[a.Op], phases[b.Op]), cmp.Compare(order[a], order[b]), cmp.Compare(a.Unit, b.Unit))
 	})
 	return slices.CompactFunc(steps, func(a, b Step) bool { return a.Op == Reload && b.Op == Reload })
+}
+
+// startOrder is the place in line of each step that starts or restarts a unit.
+func startOrder(steps []Step, want map[string]Want) map[Step]int {
+	byUnit := map[string]Step{}
+	for _, s := range steps {
+		if phases[s.Op] == phases[Start] {
+			byUnit[s.Unit] = s
+		}
+	}
+	order := map[Step]int{}
+	for i, name := range inStartOrder(slices.Collect(maps.Keys(byUnit)), want) {
+		order[byUnit[name]] = i
+	}
+	return order
 }
 
 // planUnwanted ends a unit that the schedule does not hold any more. Units that

@@ -29,7 +29,7 @@ const stopTimeout = 20 * time.Second
 func Applet() applet.Applet {
 	return applet.Applet{
 		Name:    "etcd",
-		Group:   "store",
+		Group:   "Store",
 		Summary: "a member of the store: v2 keys API and v3 on the same ports",
 		Run:     run,
 	}

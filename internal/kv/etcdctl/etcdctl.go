@@ -27,7 +27,7 @@ const (
 func Applet() applet.Applet {
 	return applet.Applet{
 		Name:    "etcdctl",
-		Group:   "store",
+		Group:   "Store",
 		Summary: "read, write and watch keys (v2)",
 		Run:     run,
 	}

@@ -69,7 +69,7 @@ func TestPlan(t *testing.T) {
 		{unit.Start, "night", "start night, stop day"},
 		{unit.Start, "day", "start day"},
 		{unit.Start, "needs", "start needs, verify-active up"},
-		{unit.Start, "torn", "error: the jobs contradict each other: db would have to start and to stop"},
+		{unit.Start, "torn", "error: the jobs contradict each other: torn would have to start and to stop"},
 	} {
 		list, err := Plan(w, c.kind, c.unit)
 		got := text(list)

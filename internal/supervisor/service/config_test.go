@@ -39,7 +39,7 @@ func TestArgv(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{`/bin/echo $ONE ${TWO} $TWO`, `/bin/echo|last|two words 'and quoted'|two|words|and quoted`},
 		{`/bin/echo pre${ONE}post $ONE.x $$ONE $${ONE}`, `/bin/echo|prelastpost|$ONE.x|$ONE|${ONE}`},
-		{`/bin/echo $EMPTY "$EMPTY" ${EMPTY} ${UNSET} $UNSET`, `/bin/echo|||`},
+		{`/bin/echo $EMPTY "$EMPTY" ${EMPTY} ${UNSET} $UNSET`, `/bin/echo||`},
 		{`:/bin/echo $ONE $$`, `/bin/echo|$ONE|$$`},
 		{`@/bin/sh name ${ONE}`, `name|last`},
 		{`-/bin/false ${bad name} $`, `/bin/false|${bad|name}|$`},

@@ -1,0 +1,44 @@
+package nodeplan
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestStartOrder(t *testing.T) {
+	for _, c := range []struct {
+		name, units, want string
+	}{
+		{"by name where nothing is said", "b: a:", "a b"},
+		{"after", "a:After=b.service b: c:", "b a c"},
+		{"before", "a: c:Before=a.service", "c a"},
+		{"a chain", "a:After=b.service b:After=c.service c:", "c b a"},
+		{"units that are not started now mean nothing", "a:After=network.target b:", "a b"},
+		{"a circle", "a:After=b.service b:After=a.service", "b a"},
+	} {
+		want := map[string]Want{}
+		var names []string
+		for _, u := range strings.Fields(c.units) {
+			name, line, _ := strings.Cut(u, ":")
+			name += ".service"
+			want[name] = Want{Unit: name, Text: "[Unit]\n" + line + "\n"}
+			names = append(names, name)
+		}
+		got := strings.ReplaceAll(strings.Join(inStartOrder(names, want), " "), ".service", "")
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// An instance names its neighbour by %i, as a sidekick does.
+func TestStartOrderOfASidekick(t *testing.T) {
+	names := []string{"announce@1.service", "web@1.service"}
+	want := map[string]Want{
+		"announce@1.service": {Text: "[Unit]\nAfter=web@%i.service\n"},
+		"web@1.service":      {Text: "[Service]\nExecStart=/bin/true\n"},
+	}
+	if got := strings.Join(inStartOrder(names, want), " "); got != "web@1.service announce@1.service" {
+		t.Errorf("got %s", got)
+	}
+}
