@@ -69,15 +69,19 @@ func isInstanceOf(name, template string) bool {
 	return ok && t == template
 }
 
-// file returns the text that name would be loaded from, and its path, "" if there
-// is none.
+// file returns the text that name would be loaded from, its own or its template's,
+// and its path, "" if there is none.
 func (s *Supervisor) file(name string) (text, path string) {
-	for _, c := range candidates(name) {
-		if text, ok := s.files[c]; ok {
-			return text, s.path("units", c)
+	text, ok := s.files[name]
+	if !ok {
+		if name, ok = unitfile.TemplateOf(name); ok {
+			text, ok = s.files[name]
 		}
 	}
-	return "", ""
+	if !ok {
+		return "", ""
+	}
+	return text, s.path("units", name)
 }
 
 // refresh loads what is on disk, if that is something else.

@@ -92,7 +92,7 @@ func lookupAccount(c service.Context, privileged bool) (account, error) {
 	if c.User != "" {
 		p, err := findUser(c.User)
 		if err != nil {
-			return account{}, &proc.StartError{Status: service.ExitUser, Err: fmt.Errorf("User=%s: %w", c.User, err)}
+			return account{}, &proc.StartError{Status: service.ExitUser, Err: fmt.Errorf("user %s: %w", c.User, err)}
 		}
 		a.set, a.name, a.home, a.shell = true, p.Username, p.HomeDir, loginShell(p.Username)
 		cred.Uid, cred.Gid = number(p.Uid), number(p.Gid)

@@ -93,17 +93,6 @@ func (s *Supervisor) find(name string) *svc {
 	return nil
 }
 
-// candidates are the files that a unit is read from, first one first.
-func candidates(name string) []string {
-	if unitfile.CheckName(name) != nil {
-		return nil
-	}
-	if t, ok := unitfile.TemplateOf(name); ok {
-		return []string{name, t}
-	}
-	return []string{name}
-}
-
 // graph shows the units to package jobs.
 type graph struct{ s *Supervisor }
 
@@ -117,11 +106,11 @@ func (g graph) Node(name string) jobs.Node {
 	case u == nil && neverReached[name]:
 		return jobs.Node{State: service.Dead}
 	case u == nil:
-		return jobs.Node{Err: fmt.Errorf("Unit %s not found.", name), State: service.Dead} //nolint:staticcheck // systemd's words
+		return jobs.Node{Err: fmt.Errorf("unit %s not found", name), State: service.Dead}
 	case unitfile.IsTemplate(name):
-		return jobs.Node{Err: fmt.Errorf("Unit name %s is missing the instance name.", name), State: service.Dead} //nolint:staticcheck // systemd's words
+		return jobs.Node{Err: fmt.Errorf("unit name %s is missing the instance name", name), State: service.Dead}
 	case u.bad != nil:
-		return jobs.Node{Err: fmt.Errorf("Unit %s has a bad unit file setting: %w", name, u.bad), State: u.m.State} //nolint:staticcheck // systemd's words
+		return jobs.Node{Err: fmt.Errorf("unit %s has a bad unit file: %w", name, u.bad), State: u.m.State}
 	}
 	return jobs.Node{Deps: u.m.Config().Deps, State: u.m.State}
 }

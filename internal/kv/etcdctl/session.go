@@ -169,6 +169,9 @@ func (s *session) sync(ctx context.Context) error {
 		return fault.Code(exitStore, fault.Hint(said{classic("etcd cluster has no published client endpoints.")},
 			"Try '--no-sync' if you want to access non-published client endpoints(%s).", strings.Join(given, ",")))
 	}
+	if known = s.usable(known, given); len(known) == 0 {
+		return nil // the endpoints stay as given
+	}
 	slices.SortStableFunc(known, func(a, b string) int { return rank(given, a) - rank(given, b) })
 	if s.debug {
 		fmt.Fprintf(s.env.Stderr, "got endpoints(%s) after sync\nCluster-Endpoints: %s\n", strings.Join(known, ","), strings.Join(known, ", "))
@@ -177,6 +180,17 @@ func (s *session) sync(ctx context.Context) error {
 		return fault.Code(exitStore, fmt.Errorf("the store advertises an unusable address: %w", err))
 	}
 	return nil
+}
+
+// usable leaves out the https addresses of the list where the user came in over
+// plain http and has named no certificates: a member that asks the network for
+// them may serve loopback without.
+func (s *session) usable(known, given []string) []string {
+	plain := func(ep string) bool { return !strings.HasPrefix(ep, "https://") }
+	if s.certFile != "" || s.caFile != "" || !slices.ContainsFunc(given, plain) {
+		return known
+	}
+	return slices.DeleteFunc(known, func(ep string) bool { return !plain(ep) })
 }
 
 // rank is 0 for what the user named and 1 for the rest.

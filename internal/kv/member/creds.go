@@ -28,7 +28,7 @@ func (finished) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, 
 			CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
 		}, nil
 	}
-	return conn, plain{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
+	return conn, nil, nil
 }
 
 // ClientHandshake fails: these are a server's credentials.
@@ -43,8 +43,3 @@ func (finished) Info() credentials.ProtocolInfo {
 func (finished) Clone() credentials.TransportCredentials { return finished{} }
 
 func (finished) OverrideServerName(string) error { return nil }
-
-// plain is what is known about a client without TLS.
-type plain struct{ credentials.CommonAuthInfo }
-
-func (plain) AuthType() string { return "plain" }

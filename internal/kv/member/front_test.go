@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +280,29 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool}}}
 	if _, err := stranger.Get(base.String() + "/readyz"); err == nil {
 		t.Error("a client without a certificate came in")
+	}
+}
+
+// A member that asks the network for certificates serves loopback without: a client
+// there is nobody to the engine, not the end of it.
+func TestPlainLoopbackBesideCertificates(t *testing.T) {
+	ca := newAuthority(t)
+	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
+	cfg.Engine.ListenClientUrls = mustURLs("http://127.0.0.1:0,https://127.0.0.1:0")
+	info := &cfg.Engine.ClientTLSInfo
+	info.CertFile, info.KeyFile = ca.issue(t, "server")
+	info.TrustedCAFile, info.ClientCertAuth = ca.path("ca.pem"), true
+	m := start(t, cfg)
+	plain := slices.IndexFunc(m.ClientURLs(), func(u string) bool { return strings.HasPrefix(u, "http://") })
+	c, err := clientv3.New(clientv3.Config{Endpoints: m.ClientURLs()[plain : plain+1], DialTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Put(ctx, "/a", "1"); err != nil {
+		t.Errorf("gRPC without TLS over loopback: %v", err)
 	}
 }
 

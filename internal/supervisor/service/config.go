@@ -71,7 +71,7 @@ type Config struct {
 	ExecReload, ExecStop, ExecStopPost                    []Command
 
 	Restart              string
-	RestartSec           time.Duration
+	RestartDelay         time.Duration
 	SuccessExitStatus    ExitSet
 	RestartPreventStatus ExitSet
 	RestartForceStatus   ExitSet
@@ -187,7 +187,7 @@ func defaults(name string) *Config {
 		StartLimitBurst:    5,
 		GuessMainPID:       true,
 		Restart:            RestartNo,
-		RestartSec:         100 * time.Millisecond,
+		RestartDelay:       100 * time.Millisecond,
 		TimeoutStart:       -1,
 		TimeoutStop:        90 * time.Second,
 		TimeoutAbort:       -1,

@@ -145,7 +145,7 @@ var directives = map[string]setter{
 
 	"Service.Restart": oneOf(func(c *Config) *string { return &c.Restart }, RestartNo, RestartAlways, RestartOnSuccess,
 		RestartOnFailure, RestartOnAbnormal, RestartOnAbort, RestartOnWatchdog),
-	"Service.RestartSec":               span(func(c *Config) *time.Duration { return &c.RestartSec }, keepZero),
+	"Service.RestartSec":               span(func(c *Config) *time.Duration { return &c.RestartDelay }, keepZero),
 	"Service.SuccessExitStatus":        exits(func(c *Config) *ExitSet { return &c.SuccessExitStatus }),
 	"Service.RestartPreventExitStatus": exits(func(c *Config) *ExitSet { return &c.RestartPreventStatus }),
 	"Service.RestartForceExitStatus":   exits(func(c *Config) *ExitSet { return &c.RestartForceStatus }),

@@ -597,7 +597,7 @@ func (m *Machine) enterDead(now time.Time, f Result, mayRestart bool) {
 	m.FlushRestarts = !again
 	m.set(now, end)
 	if again {
-		m.arm(now, m.cfg.RestartSec)
+		m.arm(now, m.cfg.RestartDelay)
 		m.set(now, AutoRestart)
 	}
 }
