@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,10 +133,21 @@ func (a *Agent) files(ctx context.Context, steps []nodeplan.Step, do func(contex
 	wg.Wait()
 	var changed []string
 	for i, s := range steps {
+		fresh := s.Op == nodeplan.Install && !a.local(s.Unit).installed
 		a.filed(s, errs[i])
-		changed = append(changed, s.Unit)
+		if !fresh || errs[i] != nil || !a.startsNext(s.Unit) {
+			changed = append(changed, s.Unit)
+		}
 	}
 	a.ask(ctx, changed...)
+}
+
+// startsNext reports whether a new unit is about to be started, so that the end of
+// that job tells how it is: to ask before would have the init system load it twice.
+// A unit that is enabled as well may need a reload first.
+func (a *Agent) startsNext(name string) bool {
+	p := a.want[name]
+	return p.Desired == model.Launched && !p.Leaving && !strings.Contains(p.Text, "[Install]")
 }
 
 func (a *Agent) installFile(ctx context.Context, name string) error {
