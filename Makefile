@@ -38,12 +38,15 @@ vet:
 staticcheck:
 	$(GO) tool staticcheck ./...
 
+# Packages whose tests start daemons, machines or many processes: seconds each.
+SLOW := internal/(systemd|supervisor|fleet/fleetd|fleet/fleetctl|kv/member|kv/mvcc|kv/v2http|kv/etcdctl)|lab|cmd/flotilla
+
 .PHONY: fast
 fast:
-	$(GO) test -short ./...
+	$(GO) test -short $$($(GO) list ./... | grep -vE '^flotilla/($(SLOW))$$')
 
 .PHONY: test
-test: needs check build ## everything: all tests, also in the lab (root), and the fuzz targets' corpora
+test: needs fmt vet staticcheck build ## everything: all tests, also in the lab (root), and the fuzz targets' corpora
 	$(GO) test -count=1 -timeout 25m ./internal/... ./client/... ./api/... ./cmd/...
 	$(GO) test -count=1 -timeout 25m -v ./lab/...
 
