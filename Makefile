@@ -61,7 +61,8 @@ demo: ## three machines, a unit, a power cut: the whole story in a minute or two
 	@$(BIN) lab demo
 
 .PHONY: bench
-bench: build ## the figures that the documents quote
+bench: build ## the figures that the documents quote (root: lab machines)
+	@scripts/need $(LAB_NEEDS) curl:curl
 	$(GO) run ./lab/bench $(BENCH_ARGS)
 
 FUZZTIME ?= 60s

@@ -8,7 +8,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 
 	"flotilla/internal/fault"
@@ -119,7 +118,7 @@ func (t Table) Overview(w io.Writer) {
 
 func (t Table) unknown(w io.Writer, name string) {
 	fmt.Fprintf(w, "flotilla: unknown command %q\n", name)
-	if near := Nearest(name, t.names()); near != "" {
+	if near := fault.Nearest(name, t.names()); near != "" {
 		fmt.Fprintf(w, "hint: did you mean %q?\n", near)
 	}
 	fmt.Fprintf(w, "hint: there are: %s\n", strings.Join(t.names(), " "))
@@ -133,42 +132,4 @@ func (t Table) names() []string {
 		}
 	}
 	return out
-}
-
-// Nearest returns the candidate with the smallest edit distance to name, "" if
-// none is near enough to be meant (a third of its length, at least 2).
-func Nearest(name string, candidates []string) string {
-	sorted := slices.Clone(candidates)
-	sort.Strings(sorted)
-	best, at := "", 1<<30
-	for _, c := range sorted {
-		if d := distance(name, c); d < at {
-			best, at = c, d
-		}
-	}
-	if at > max(2, len(best)/3) {
-		return ""
-	}
-	return best
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			next := min(row[j]+1, row[j-1]+1, diagonal+cost)
-			diagonal, row[j] = row[j], next
-		}
-	}
-	return row[len(b)]
 }

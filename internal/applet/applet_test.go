@@ -54,9 +54,3 @@ func TestUnknownNamesTheNearest(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", errs.String(), want)
 	}
 }
-
-func TestNearestStaysSilentWhenNothingIsNear(t *testing.T) {
-	if got := Nearest("kubernetes", []string{"etcd", "fleetd"}); got != "" {
-		t.Errorf("got %q", got)
-	}
-}

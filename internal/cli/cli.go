@@ -63,7 +63,7 @@ func flagError(c *cobra.Command, err error) error {
 	}
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := applet.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+	if near := fault.Nearest(unknown.GetSpecifiedName(), names); near != "" {
 		return fault.Hint(err, "did you mean --%s?", near)
 	}
 	return err
@@ -82,7 +82,7 @@ func unknownCommand(cmd *cobra.Command, err error) error {
 		}
 	}
 	err = fmt.Errorf("unknown command %q", name)
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		err = fault.Hint(err, "did you mean %q?", near)
 	} else {
 		err = fault.Hint(err, "there are: %s", strings.Join(names, " "))

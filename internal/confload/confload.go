@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"flotilla/internal/applet"
+	"flotilla/internal/fault"
 )
 
 // Set is the settings of a program. The zero value has none.
@@ -265,7 +265,7 @@ func (s *Set) unknown(where, name string) {
 		names = append(names, one.name)
 	}
 	msg := fmt.Sprintf("unknown key %q, ignored", name)
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		msg += fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	s.notices = append(s.notices, Problem{Where: where, Msg: msg})

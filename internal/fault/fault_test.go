@@ -42,3 +42,16 @@ func TestSilentPrintsNothing(t *testing.T) {
 		t.Errorf("printed %q", b.String())
 	}
 }
+
+func TestNearest(t *testing.T) {
+	for word, want := range map[string]string{
+		"fletctl":    "fleetctl",
+		"FLEETCTL":   "fleetctl",
+		"etc":        "etcd",
+		"kubernetes": "",
+	} {
+		if got := Nearest(word, []string{"etcd", "fleetd", "fleetctl"}); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
+		}
+	}
+}

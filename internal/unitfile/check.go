@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"flotilla/internal/fault"
 )
 
 // FleetSection is the section that says where in the cluster a unit may run.
@@ -145,7 +147,11 @@ func canonicalOption(name string) string {
 }
 
 func unknownOption(name string) string {
-	return fmt.Sprintf("unknown option %q in [%s]; did you mean %s?", name, FleetSection, nearest(name, fleetOptions))
+	msg := fmt.Sprintf("unknown option %q in [%s]", name, FleetSection)
+	if near := fault.Nearest(name, fleetOptions); near != "" {
+		return msg + "; did you mean " + near + "?"
+	}
+	return msg + "; there are: " + strings.Join(fleetOptions, ", ")
 }
 
 // Notices says what works but should be written otherwise, or can hardly be
@@ -251,35 +257,4 @@ func fleetWords(line string) ([]string, error) {
 		return words, fmt.Errorf("%s: a quote is not closed", line)
 	}
 	return words, nil
-}
-
-// nearest returns the name with the fewest edits to word; the first of equals.
-func nearest(word string, names []string) string {
-	return slices.MinFunc(names, func(a, b string) int {
-		return cmp.Compare(edits(word, a), edits(word, b))
-	})
-}
-
-// edits is the Levenshtein distance between a and b, letters of either case being
-// the same.
-func edits(a, b string) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			above := row[j+1]
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			row[j+1] = min(cost, above+1, row[j]+1)
-			diagonal = above
-		}
-	}
-	return row[len(b)]
 }

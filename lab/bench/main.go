@@ -195,11 +195,13 @@ func (b *bench) quiet(n int) error {
 	}
 	elapsed := time.Since(began)
 	writes := float64(after[0].revision-before[0].revision) / elapsed.Minutes()
-	fmt.Printf("%-28s %12.1f   revisions a minute (lease renewals make none)\n", "idle: writes to the store", writes)
+	fmt.Printf("%-28s %9.1f revisions a minute (renewing a lease makes none)\n", "idle: writes to the store", writes)
 	for i, d := range after {
 		for j, name := range daemonNames {
 			cpu := float64(d.ticks[j]-before[i].ticks[j]) / 100 / elapsed.Seconds() * 100
-			fmt.Printf("%-28s %9.1f MB   %.2f %% of a core\n", fmt.Sprintf("idle: %s on m%d", name, i+1), float64(d.rssKB[j])/1024, cpu)
+			m := d.memory[j]
+			fmt.Printf("%-28s %9.1f MB   (%.1f MB its own, %.1f MB with what it shares)   %.2f %% of a core\n",
+				fmt.Sprintf("idle: %s on m%d", name, i+1), mb(m.pss), mb(m.own), mb(m.rss), cpu)
 		}
 	}
 	return nil
@@ -210,14 +212,21 @@ var daemonNames = []string{"etcd", "fleet"}
 // usage is what the daemons of one machine have used so far.
 type usage struct {
 	revision int64
-	rssKB    []int64 // by daemonNames
-	ticks    []int64 // CPU time in hundredths of a second
+	memory   []memory // by daemonNames
+	ticks    []int64  // CPU time in hundredths of a second
 }
+
+// memory is a process's in kB, as smaps_rollup (proc(5)) counts it: all pages, all
+// pages with those of the one binary shared out among the daemons that run it, and
+// those that are no part of a file.
+type memory struct{ rss, pss, own int64 }
+
+func mb(kB int64) float64 { return float64(kB) / 1024 }
 
 func (b *bench) daemons(n int) ([]usage, error) {
 	const script = `curl -s -o /dev/null -D - http://127.0.0.1:2379/v2/keys | tr -d '\r' | awk 'tolower($1)=="x-etcd-index:"{print $2}'
 for s in etcd fleet; do p=$(systemctl show -P MainPID $s.service)
-awk '/^VmRSS/{print $2}' /proc/$p/status; awk '{print $14+$15}' /proc/$p/stat; done`
+awk '/^Rss:|^Pss:|^Anonymous:/{print $2}' /proc/$p/smaps_rollup; awk '{print $14+$15}' /proc/$p/stat; done`
 	var all []usage
 	for i := range n {
 		out, err := b.on(fmt.Sprintf("m%d", i+1), script)
@@ -232,10 +241,16 @@ awk '/^VmRSS/{print $2}' /proc/$p/status; awk '{print $14+$15}' /proc/$p/stat; d
 			}
 			v = append(v, x)
 		}
-		if len(v) != 1+2*len(daemonNames) {
+		const each = 4 // numbers for each daemon
+		if len(v) != 1+each*len(daemonNames) {
 			return nil, fmt.Errorf("read usage of m%d: got %q", i+1, out)
 		}
-		all = append(all, usage{revision: v[0], rssKB: []int64{v[1], v[3]}, ticks: []int64{v[2], v[4]}})
+		u := usage{revision: v[0]}
+		for d := range slices.Chunk(v[1:], each) {
+			u.memory = append(u.memory, memory{rss: d[0], pss: d[1], own: d[2]})
+			u.ticks = append(u.ticks, d[3])
+		}
+		all = append(all, u)
 	}
 	return all, nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"flotilla/internal/applet"
 	"flotilla/internal/fault"
 	"flotilla/internal/unitfile"
 )
@@ -45,7 +44,7 @@ func resolveCommand(root *cobra.Command, args []string) ([]string, error) {
 
 func unknownCommand(name string, names []string) error {
 	err := fault.Usage("unknown command %q", name)
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		return fault.Hint(err, "did you mean %q?", near)
 	}
 	return fault.Hint(err, "there are: %s", strings.Join(names, " "))

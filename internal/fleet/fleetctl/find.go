@@ -16,7 +16,6 @@ import (
 
 	api "flotilla/api/fleet"
 	"flotilla/client/fleet"
-	"flotilla/internal/applet"
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/unitfile"
@@ -244,7 +243,7 @@ func (f *finder) unknown(name, format string, args ...any) error {
 		names = append(names, n)
 	}
 	err := fmt.Errorf(format, args...)
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		return fault.Hint(err, "did you mean %s?", near)
 	}
 	return err

@@ -126,7 +126,7 @@ func (o *options) unknown(what, name string) error {
 	}
 	var names []string
 	o.flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		err = fault.Hint(err, "did you mean --%s?", near)
 	} else {
 		err = fault.Hint(err, "see 'etcd --help'")

@@ -153,7 +153,7 @@ func unknownCommand(name string, among []command) error {
 	for _, c := range among {
 		names = append(names, c.name)
 	}
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		err = fault.Hint(err, "did you mean %q?", near)
 	} else {
 		err = fault.Hint(err, "there are: %s", strings.Join(names, " "))

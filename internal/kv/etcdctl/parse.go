@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"flotilla/internal/applet"
 	"flotilla/internal/fault"
 )
 
@@ -72,7 +71,7 @@ func nearestFlag(err error, fs *flag.FlagSet) error {
 			names = append(names, f.Name)
 		}
 	})
-	if near := applet.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, names); near != "" {
 		return fault.Hint(errors.New(err.Error()), "did you mean --%s?", near)
 	}
 	return err
