@@ -12,4 +12,5 @@
 //	machines/ID/metadata/KEY   value; "" masks the configured one             API
 //	lease/engine-leader        {"MachineID","Version":1}                      engine, its lease
 //	engine/hold                reason why moves are held                      engine
+//	mark                       random; tells this registry from another one   first reader, for good
 package fleet

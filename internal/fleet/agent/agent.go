@@ -36,6 +36,9 @@ type Config struct {
 	// ColdStartAfter is how long the store is waited for after a reboot before
 	// the last known schedule is started from disk.
 	ColdStartAfter time.Duration
+	// ForgetForeign has the first schedule that is read from the store after the
+	// start count alone: units that another store placed here are stopped.
+	ForgetForeign bool
 }
 
 // Store is the registry as the agent uses it; *registry.Registry is one.
@@ -71,11 +74,11 @@ type Agent struct {
 
 	// What follows belongs to the loop alone.
 	units     map[string]*local
-	want      map[string]model.Placement
+	want      wanted
 	source    source
 	memory    memory
-	adopted   int64             // revision of the schedule in use
-	saved     int64             // that of the one on disk
+	adopted   position          // of the schedule in use
+	saved     position          // of the one on disk
 	diskErr   map[string]string // by file, what was said of it
 	coldStart time.Time
 	refused   map[string]bool // units whose text was refused in this round
@@ -89,6 +92,12 @@ const (
 	disk
 	store
 )
+
+// position is where in which store a schedule was read.
+type position struct {
+	store string
+	rev   int64
+}
 
 // New makes an agent and touches nothing.
 func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
@@ -217,38 +226,19 @@ func (a *Agent) idle() time.Duration {
 func (a *Agent) choose() {
 	switch loaded := a.inbox.scheduleLoaded(); {
 	case loaded:
-		rev, entries := a.schedule.Schedule()
+		s := a.schedule.Schedule()
+		at := position{s.Store, s.Rev}
 		if a.source != store {
-			a.log.Info("schedule read from the store", "units", len(entries))
+			a.log.Info("schedule read from the store", "units", len(s.Entries))
 		}
-		if a.source != store || rev != a.adopted {
-			a.adopt(entries)
+		if a.source != store || at != a.adopted {
+			a.adopt(s)
 		}
-		a.source, a.adopted = store, rev
+		a.source, a.adopted = store, at
 	case a.source == nowhere && !time.Now().Before(a.coldStart):
 		a.source = disk
-		a.log.Warn("store away, going on from the last known schedule", "units", len(a.want))
+		a.log.Warn("store away, going on from the last known schedule", "units", len(a.want.units))
 	}
-}
-
-// adopt makes the entries what is wanted. An entry that cannot be read leaves the
-// last known one in force.
-func (a *Agent) adopt(entries []model.Placement) {
-	want := make(map[string]model.Placement, len(entries))
-	for _, p := range entries {
-		if p.Hash == "" {
-			known, ok := a.want[p.Unit]
-			if !ok {
-				continue
-			}
-			p = known
-		}
-		if old, ok := a.want[p.Unit]; ok && (old.Hash != p.Hash || old.Gen != p.Gen) {
-			a.local(p.Unit).forgive()
-		}
-		want[p.Unit] = p
-	}
-	a.want = want
 }
 
 // learn takes in what the init system says.
@@ -290,11 +280,11 @@ func (a *Agent) ask(ctx context.Context, names ...string) {
 // names is every unit the agent has to do with: wanted, installed or both.
 func (a *Agent) names() []string {
 	var out []string
-	for name := range a.want {
+	for name := range a.want.units {
 		out = append(out, name)
 	}
 	for name, u := range a.units {
-		if _, wanted := a.want[name]; !wanted && u.installed {
+		if _, wanted := a.want.units[name]; !wanted && u.installed {
 			out = append(out, name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ type fakeStore struct {
 }
 
 func newFakeStore() *fakeStore {
-	return &fakeStore{values: map[string]string{}, changed: make(chan struct{}), published: map[string]model.UnitState{}}
+	return &fakeStore{values: map[string]string{"mark": "first"}, changed: make(chan struct{}), published: map[string]model.UnitState{}}
 }
 
 func (f *fakeStore) NewView() *registry.View { return registry.NewView("/f/") }
@@ -107,6 +108,11 @@ func (f *fakeStore) release(name string) {
 	f.change(func() { delete(f.values, "schedule/m/"+name) })
 }
 
+// replace makes it another store, without data, which begins to count anew.
+func (f *fakeStore) replace(mark string) {
+	f.change(func() { f.values, f.rev = map[string]string{"mark": mark}, 1 })
+}
+
 func (f *fakeStore) state(name string) model.UnitState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -129,6 +135,8 @@ type bench struct {
 	epoch int
 	log   syncLog
 	stop  func()
+	// forget is the configuration of the next start.
+	forget bool
 }
 
 // syncLog is a log that can be read while it is written.
@@ -160,7 +168,7 @@ func (b *bench) start() {
 	a := New(Config{
 		Presence: registry.Presence{Machine: model.Machine{ID: "m"}}, TTL: 10 * time.Second,
 		StateDir: filepath.Join(b.dir, "state"), RunDir: filepath.Join(b.dir, "run"), Epoch: fmt.Sprint(b.epoch),
-		ColdStartAfter: 30 * time.Second,
+		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget,
 	}, b.units, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
 	done := make(chan struct{})
 	go func() {
@@ -363,17 +371,194 @@ func TestAgent(t *testing.T) {
 		if n := strings.Count(b.log.String(), "refused by the init system"); n != 1 {
 			b.t.Errorf("tried %d times", n)
 		}
-		if s := b.store.state("a.service"); !strings.Contains(s.Message, "Type=dbus") {
-			b.t.Errorf("published message %q", s.Message)
+		refused := func(times int) {
+			b.t.Helper()
+			if n := strings.Count(b.log.String(), "refused by the init system"); n != times {
+				b.t.Errorf("tried %d times, want %d", n, times)
+			}
+			if s := b.store.state("a.service"); !strings.Contains(s.Message, "Type=dbus") {
+				b.t.Errorf("published message %q", s.Message)
+			}
 		}
+		refused(1)
+		b.store.place("a.service", two, model.Launched) // asked again: the reason is there again
+		b.after(time.Hour)
+		refused(2)
+		b.stop()
+		b.start()
+		b.after(time.Hour)
+		refused(3)
+		b.expect("a.service", "active", 1)
 	})
+}
+
+// A store that is not the one that placed the units stops none of them.
+func TestAnotherStore(t *testing.T) {
+	launched := func(b *bench, units ...string) {
+		for _, u := range units {
+			b.store.place(u, one, model.Launched)
+		}
+		b.after(time.Second)
+	}
+	running := func(b *bench, starts int, units ...string) {
+		b.t.Helper()
+		for _, u := range units {
+			b.expect(u, "active", starts)
+		}
+	}
+	said := func(b *bench, times int) {
+		b.t.Helper()
+		if n := strings.Count(b.log.String(), "level=WARN msg=\"this is another store"); n != times {
+			b.t.Errorf("said %d times, want %d", n, times)
+		}
+	}
+
+	scenario(t, "an empty store stops nothing, now or after a restart of the agent", func(b *bench) {
+		launched(b, "a.service", "b.service")
+		b.store.replace("second")
+		b.after(time.Hour)
+		running(b, 1, "a.service", "b.service")
+		said(b, 1)
+		b.stop()
+		b.start()
+		b.after(time.Hour)
+		running(b, 1, "a.service", "b.service")
+		said(b, 2)
+	})
+
+	scenario(t, "a store that was replaced while the agent was away is found out", func(b *bench) {
+		launched(b, "a.service")
+		b.stop()
+		b.store.replace("second")
+		b.start()
+		b.after(time.Hour)
+		running(b, 1, "a.service")
+		said(b, 1)
+	})
+
+	scenario(t, "a store set back to an earlier time stops nothing that was placed later", func(b *bench) {
+		launched(b, "a.service")
+		backup, rev := maps.Clone(b.store.values), b.store.rev
+		launched(b, "b.service")
+		b.store.release("a.service")
+		b.after(time.Second)
+		b.store.change(func() { b.store.values, b.store.rev = backup, rev })
+		b.after(time.Hour)
+		running(b, 1, "a.service", "b.service")
+	})
+
+	scenario(t, "what the new store mentions belongs to it", func(b *bench) {
+		launched(b, "a.service", "b.service", "c.service")
+		b.store.replace("second")
+		b.after(time.Minute)
+		launched(b, "a.service", "b.service")
+		running(b, 1, "a.service", "b.service", "c.service")
+		b.store.place("a.service", two, model.Launched)
+		b.store.release("b.service")
+		b.after(time.Minute)
+		b.expect("a.service", "active", 2)
+		b.expect("b.service", "inactive", 0)
+		running(b, 1, "c.service")
+	})
+
+	scenario(t, "a unit that has failed is started by the new store though its counting is younger", func(b *bench) {
+		for range 20 {
+			b.store.place("a.service", one, model.Launched)
+		}
+		b.after(time.Second)
+		b.units.Crash("a.service")
+		b.store.replace("second")
+		b.after(time.Minute)
+		b.expect("a.service", "failed", 1)
+		launched(b, "a.service")
+		b.expect("a.service", "active", 2)
+	})
+
+	scenario(t, "a reboot starts foreign units too", func(b *bench) {
+		launched(b, "a.service")
+		b.store.replace("second")
+		b.after(time.Minute)
+		b.stop()
+		b.units.Reboot()
+		b.epoch++
+		b.start()
+		b.after(time.Minute)
+		running(b, 1, "a.service")
+	})
+
+	scenario(t, "foreign units are stopped when the operator says so, once", func(b *bench) {
+		launched(b, "a.service", "b.service")
+		b.store.replace("second")
+		b.after(time.Minute)
+		launched(b, "b.service")
+		b.stop()
+		b.forget = true
+		b.start()
+		b.after(time.Minute)
+		b.expect("a.service", "inactive", 0)
+		running(b, 1, "b.service")
+		if n := strings.Count(b.log.String(), "units of another store are forgotten"); n != 1 {
+			b.t.Errorf("said %d times", n)
+		}
+		b.store.replace("third") // in the same run: counts as any other
+		b.after(time.Minute)
+		running(b, 1, "b.service")
+	})
+}
+
+// Units are a, b and c; a store's word is its name, the revision and what it
+// mentions, and after it stands what is wanted: a foreign unit with the store that
+// placed it.
+func TestSucceed(t *testing.T) {
+	for _, c := range []struct{ name, words, want string }{
+		{"the first store ever", "one 5 a b", "a b"},
+		{"the same store says what is over", "one 5 a b; one 6 b", "b"},
+		{"an empty store", "one 5 a b; two 1", "a<one b<one"},
+		{"another store mentions one", "one 5 a b; two 1 a", "a b<one"},
+		{"and ends it", "one 5 a b; two 1 a; two 2", "b<one"},
+		{"a later store of the same name cluster", "one 5 a b; two 9", "a<one b<one"},
+		{"the old store is back and still has them", "one 5 a b; two 1 c; one 6 a b", "a b c<two"},
+		{"the old store is back and has ended one", "one 5 a b; two 1; one 6 a", "a"},
+		{"a third store", "one 5 a; two 1 b; three 1 c", "a<one b<two c"},
+		{"a store set back", "one 5 a; one 9 a b c; one 5 a", "a b<one until 9 c<one until 9"},
+		{"a store set back goes on", "one 9 a b c; one 5 a; one 10 a b; one 11 a", "a c<one until 9"},
+		{"forgetting", "one 5 a b; two 1 a; forget 2 a", "a"},
+		{"forgetting at the first word of another store", "one 5 a b; forget 1 a", "a"},
+	} {
+		var w wanted
+		for word := range strings.SplitSeq(c.words, "; ") {
+			f := strings.Fields(word)
+			s := registry.Schedule{Store: f[0]}
+			fmt.Sscan(f[1], &s.Rev)
+			for _, u := range f[2:] {
+				s.Entries = append(s.Entries, model.Placement{Unit: u, Hash: "h"})
+			}
+			if f[0] == "forget" {
+				s.Store = "two"
+			}
+			w = w.succeed(s, f[0] == "forget")
+		}
+		var got []string
+		for _, p := range sortedValues(w.units) {
+			if other := w.foreign[p.Unit]; other != "" {
+				p.Unit += "<" + other
+			}
+			got = append(got, p.Unit)
+		}
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("%s: %s, want %s", c.name, s, c.want)
+		}
+	}
 }
 
 // A schedule on disk that is damaged, or another machine's, is left aside.
 func TestScheduleOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "schedule.json")
-	want := map[string]model.Placement{"a.service": {
-		Machine: "m", Unit: "a.service", Text: one, Hash: unitfile.HashText(one), Desired: model.Launched, Gen: 3, Leaving: true}}
+	want := wanted{
+		store: "2a/mark", rev: 7, foreign: map[string]string{"a.service": "1/other"},
+		units: map[string]model.Placement{"a.service": {
+			Machine: "m", Unit: "a.service", Text: one, Hash: unitfile.HashText(one), Desired: model.Launched, Gen: 3, Leaving: true}},
+	}
 	good := encodeSchedule("m", want)
 	write := func(b []byte) {
 		t.Helper()
@@ -381,11 +566,11 @@ func TestScheduleOnDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := loadSchedule(path, "m"); err != nil || len(got) != 0 {
+	if got, err := loadSchedule(path, "m"); err != nil || len(got.units) != 0 {
 		t.Errorf("no file: %v, %v", got, err)
 	}
 	write(good)
-	if got, err := loadSchedule(path, "m"); err != nil || !maps.Equal(got, want) {
+	if got, err := loadSchedule(path, "m"); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := loadSchedule(path, "other"); err == nil {

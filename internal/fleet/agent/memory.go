@@ -23,10 +23,12 @@ type memory struct {
 
 // done is what the agent has carried out for a unit.
 type done struct {
-	Gen     int64       `json:"gen"`
-	State   model.State `json:"state"`
-	Hash    string      `json:"hash,omitempty"`    // of the text last started
-	Refused string      `json:"refused,omitempty"` // hash of a text not to be tried again
+	Gen   int64       `json:"gen"`
+	State model.State `json:"state"`
+	Hash  string      `json:"hash,omitempty"` // of the text last started
+	// Refused is the hash of a text not to be tried again for this generation. A
+	// new run of the agent tries it once more, so that its reason is known again.
+	Refused string `json:"-"`
 }
 
 func (m *memory) set(name string, d done) {
@@ -62,6 +64,8 @@ func loadMemory(path, epoch string) (memory, error) {
 // scheduleFile is the last known schedule on disk.
 type scheduleFile struct {
 	Machine string          `json:"machine"`
+	Store   string          `json:"store,omitempty"` // it was read from
+	Rev     int64           `json:"rev,omitempty"`   // of that store
 	Units   []scheduleEntry `json:"units"`
 }
 
@@ -71,35 +75,43 @@ type scheduleEntry struct {
 	Desired model.State `json:"desired"`
 	Gen     int64       `json:"gen"`
 	Leaving bool        `json:"leaving,omitempty"`
+	Foreign string      `json:"foreign,omitempty"` // the store that placed it, if that is another
 	Text    string      `json:"text"`
 }
 
-func loadSchedule(path, machine string) (map[string]model.Placement, error) {
+func loadSchedule(path, machine string) (wanted, error) {
 	var f scheduleFile
 	if err := readJSON(path, &f); err != nil {
-		return nil, err
+		return wanted{}, err
 	}
 	if f.Machine != "" && f.Machine != machine {
-		return nil, fmt.Errorf("%s is the schedule of machine %s", path, f.Machine)
+		return wanted{}, fmt.Errorf("%s is the schedule of machine %s", path, f.Machine)
 	}
-	out := make(map[string]model.Placement, len(f.Units))
+	out := wanted{
+		units: make(map[string]model.Placement, len(f.Units)), foreign: map[string]string{},
+		store: f.Store, rev: f.Rev,
+	}
 	for _, e := range f.Units {
 		if unitfile.HashText(e.Text) != e.Hash {
-			return nil, fmt.Errorf("%s: the text of unit %s is damaged", path, e.Unit)
+			return wanted{}, fmt.Errorf("%s: the text of unit %s is damaged", path, e.Unit)
 		}
-		out[e.Unit] = model.Placement{
+		out.units[e.Unit] = model.Placement{
 			Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
 			Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving,
+		}
+		if e.Foreign != "" {
+			out.foreign[e.Unit] = e.Foreign
 		}
 	}
 	return out, nil
 }
 
-func encodeSchedule(machine string, want map[string]model.Placement) []byte {
-	f := scheduleFile{Machine: machine}
-	for _, p := range sortedValues(want) {
+func encodeSchedule(machine string, want wanted) []byte {
+	f := scheduleFile{Machine: machine, Store: want.store, Rev: want.rev}
+	for _, p := range sortedValues(want.units) {
 		f.Units = append(f.Units, scheduleEntry{
 			Unit: p.Unit, Hash: p.Hash, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Text: p.Text,
+			Foreign: want.foreign[p.Unit],
 		})
 	}
 	b, err := json.MarshalIndent(f, "", " ")

@@ -25,7 +25,7 @@ const installers = 8
 func (a *Agent) work(ctx context.Context) {
 	a.ask(ctx, a.unknown()...)
 	for range maxRounds {
-		steps := nodeplan.Plan(a.want, a.have())
+		steps := nodeplan.Plan(a.want.units, a.have())
 		if len(steps) == 0 || ctx.Err() != nil {
 			return
 		}
@@ -103,7 +103,7 @@ func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step
 
 // intent is what will have been carried out for a unit once its job has ended.
 func (a *Agent) intent(name string) done {
-	p := a.want[name]
+	p := a.want.units[name]
 	d := a.memory.Units[name]
 	d.Gen, d.State = p.Gen, p.Desired
 	if p.Desired == model.Launched {
@@ -146,12 +146,12 @@ func (a *Agent) files(ctx context.Context, steps []nodeplan.Step, do func(contex
 // that job tells how it is: to ask before would have the init system load it twice.
 // A unit that is enabled as well may need a reload first.
 func (a *Agent) startsNext(name string) bool {
-	p := a.want[name]
+	p := a.want.units[name]
 	return p.Desired == model.Launched && !p.Leaving && !strings.Contains(p.Text, "[Install]")
 }
 
 func (a *Agent) installFile(ctx context.Context, name string) error {
-	return a.manager.Install(ctx, name, a.want[name].Text)
+	return a.manager.Install(ctx, name, a.want.units[name].Text)
 }
 
 func (a *Agent) removeFile(ctx context.Context, name string) error {
@@ -164,7 +164,7 @@ func (a *Agent) filed(s nodeplan.Step, err error) {
 	switch {
 	case errors.Is(err, unit.ErrRefused):
 		d := a.memory.Units[s.Unit]
-		d.Refused = a.want[s.Unit].Hash
+		d.Refused = a.want.units[s.Unit].Hash
 		a.memory.set(s.Unit, d)
 		a.refused[s.Unit] = true
 		u.message = err.Error()
@@ -172,7 +172,7 @@ func (a *Agent) filed(s nodeplan.Step, err error) {
 	case err != nil:
 		a.failed(s.Unit, fmt.Sprintf("%s: %v", s.Op, err))
 	case s.Op == nodeplan.Install:
-		u.installed, u.hash = true, a.want[s.Unit].Hash
+		u.installed, u.hash = true, a.want.units[s.Unit].Hash
 		u.forgive()
 	case s.Op == nodeplan.Remove:
 		u.installed, u.hash = false, ""
@@ -239,7 +239,7 @@ func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
 		a.failed(name, fmt.Sprintf("%s: %v", j.kind, o.Err))
 	default:
 		u.forgive()
-		if _, wanted := a.want[name]; wanted && (j.kind != unit.Stop || j.done.State == model.Loaded) {
+		if _, wanted := a.want.units[name]; wanted && (j.kind != unit.Stop || j.done.State == model.Loaded) {
 			a.memory.set(name, j.done)
 		}
 		if j.kind != unit.Stop && o.Result != unit.Done && o.Result != unit.Skipped {

@@ -63,6 +63,7 @@ func (c *Config) settings() *confload.Set {
 	s.String(&c.PeerListen, "peer_listen", "where other machines ask for logs and statuses (TLS both ways); off: nowhere")
 	s.Func("move_after", "how long a machine's presence must have been gone before its units move, or never", c.setMoveAfter, c.showMoveAfter)
 	s.Duration(&c.ColdStartAfter, 0, "cold_start_after", "how long after a reboot the store is waited for before units start from the last known schedule")
+	s.Bool(&c.ForgetForeign, "forget_foreign", "for one start after the store was replaced: stop the units that another store placed here and this one does not mention")
 	s.String(&c.MachineID, "machine_id", "id of the machine, 32 hexadecimal digits; empty: /etc/machine-id")
 	s.String(&c.Hostname, "hostname", "name of the machine for people; empty: the kernel's")
 	s.Ignored("disable_watches", "watches are how this daemon works")

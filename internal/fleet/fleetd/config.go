@@ -45,8 +45,12 @@ type Config struct {
 	// ColdStartAfter is how long a machine that has booted waits for the store
 	// before it starts its units from the last known schedule.
 	ColdStartAfter time.Duration
-	MachineID      string // 32 hex digits; empty: /etc/machine-id
-	Hostname       string // empty: the kernel's
+	// ForgetForeign has the units stopped that another store placed here and that
+	// the present one does not mention, at the first reading after a start. It is
+	// for one start: left in place, a store that has lost its data stops them all.
+	ForgetForeign bool
+	MachineID     string // 32 hex digits; empty: /etc/machine-id
+	Hostname      string // empty: the kernel's
 }
 
 // Defaults is the configuration when nothing is set.

@@ -124,7 +124,7 @@ func (d *Daemon) assemble() (*parts, error) {
 	}
 	p.agent = agent.New(agent.Config{
 		Presence: p.presence, TTL: d.cfg.AgentTTL, StateDir: d.cfg.StateDir, RunDir: d.cfg.RunDir,
-		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter,
+		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter, ForgetForeign: d.cfg.ForgetForeign,
 	}, d.deps.Manager, p.registry, d.log)
 	p.engine = engine.New(engine.Config{
 		Machine: p.presence.ID, Resync: d.cfg.EngineReconcileInterval,

@@ -3,6 +3,8 @@ package fleetd
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -231,21 +233,79 @@ func TestEngineIsReplaced(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.first().launch("a.service")
 	c.active("a.service")
-	leader := func() *machine {
-		for _, m := range c.machines {
-			if strings.Contains(c.log.String(), "Engine leadership acquired\" machine="+m.name) {
-				return m
-			}
-		}
-		t.Fatal("nobody leads")
-		return nil
-	}()
-	leader.stop() // resigns
+	c.leader().stop() // resigns
 	began := time.Now()
 	c.first().launch("b.service", "X-Fleet MachineMetadata=name="+c.first().name)
 	c.active("b.service")
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("a resigned engine was missed for %v", took)
+	}
+}
+
+// leader is the machine whose engine has led first.
+func (c *cluster) leader() *machine {
+	c.t.Helper()
+	for _, m := range c.machines {
+		if strings.Contains(c.log.String(), "Engine leadership acquired\" machine="+m.name) {
+			return m
+		}
+	}
+	c.t.Fatal("nobody leads")
+	return nil
+}
+
+// An engine that is gone without a word is replaced when its lease has run out,
+// and what was asked for meanwhile is done.
+func TestEngineIsKilled(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.first().launch("a.service")
+	c.active("a.service")
+	killed := c.leader()
+	killed.cable.setCut(true) // nothing that it does at its end reaches the store
+	killed.stop()
+	began := time.Now()
+	c.first().launch("b.service", "X-Fleet MachineMetadata=name="+c.first().name)
+	c.active("b.service")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("an engine that was killed was missed for %v; its lease is 5 s", took)
+	}
+}
+
+// A store that has lost all its data and comes back under the same address stops
+// nothing; what is submitted to it again is taken over as it runs.
+func TestStoreReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("a.service")
+	m.launch("b.service")
+	c.active("a.service")
+	c.active("b.service")
+	before := c.running("a.service", "b.service")
+	if err := c.store.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(c.dir, "store")); err != nil {
+		t.Fatal(err)
+	}
+	c.startStore()
+	m.wait("the agent has found out", func() bool { return strings.Contains(c.log.String(), "this is another store") })
+	m.wait("states are published again", func() bool { return len(m.states("a.service")) == 1 && len(m.states("b.service")) == 1 })
+	m.launch503("c.service")
+	c.active("c.service")
+	m.launch("a.service")
+	m.wait("a.service is taken over", func() bool { return m.unit("a.service").CurrentState == "launched" })
+	m.stop()
+	m.start()
+	m.wait("states are published again", func() bool { return len(m.states("b.service")) == 1 })
+	c.unchanged(before, "a.service", "b.service")
+	if status, body, _ := m.do("DELETE", "/fleet/v1/units/a.service", ""); status != 204 {
+		t.Fatalf("destroy: %d %s", status, body)
+	}
+	m.wait("a.service ends with the new store's word", func() bool { return m.pid("a.service") == 0 })
+	if m.pid("b.service") == 0 {
+		t.Error("b.service was stopped")
 	}
 }
 

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -28,11 +29,31 @@ func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
 }
 
 func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, error) {
-	resp, err := r.get(ctx, "read the registry", r.prefix+scope, clientv3.WithPrefix())
+	resp, err := r.txn(ctx, "read the registry", nil, []clientv3.Op{
+		clientv3.OpGet(r.prefix+scope, clientv3.WithPrefix()), clientv3.OpGet(r.key(Key{Kind: KindMark})),
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
-	return v.reset(records(resp.Kvs), resp.Header.Revision), nil
+	var all []record
+	for _, part := range resp.Responses {
+		all = append(all, records(part.GetResponseRange().Kvs)...)
+	}
+	return v.reset(all, resp.Header.ClusterId, resp.Header.Revision), nil
+}
+
+// loadMarked is load from a registry that has a mark: it gets one if it is new.
+func (r *Registry) loadMarked(ctx context.Context, scope string, v *View) ([]Change, error) {
+	changes, err := r.load(ctx, scope, v)
+	if err != nil || v.marked() {
+		return changes, err
+	}
+	key := r.key(Key{Kind: KindMark})
+	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+	if _, err := r.txn(ctx, "mark the registry", []clientv3.Cmp{absent}, []clientv3.Op{clientv3.OpPut(key, rand.Text())}, nil); err != nil {
+		return nil, err
+	}
+	return r.load(ctx, scope, v)
 }
 
 // Follow keeps a view of the scope current until ctx is done. It calls changed
@@ -59,7 +80,7 @@ func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed fu
 }
 
 func (r *Registry) followOnce(ctx context.Context, scope string, v *View, changed func([]Change, bool)) error {
-	changes, err := r.load(ctx, scope, v)
+	changes, err := r.loadMarked(ctx, scope, v)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ const (
 	KindMetadata  Kind = "metadata"     // machines/ID/metadata/KEY
 	KindLeader    Kind = "leader"       // lease/engine-leader
 	KindHold      Kind = "hold"         // engine/hold
+	KindMark      Kind = "mark"         // mark
 )
 
 // Key is a key of the registry taken apart.
@@ -48,6 +49,8 @@ func (k Key) Path() string {
 		return "lease/engine-leader"
 	case KindHold:
 		return "engine/hold"
+	case KindMark:
+		return "mark"
 	}
 	panic(fmt.Sprintf("registry: kind %q has no path", k.Kind))
 }
@@ -78,6 +81,8 @@ func ParsePath(path string) (Key, bool) {
 		return Key{Kind: KindLeader}, true
 	case path == "engine/hold":
 		return Key{Kind: KindHold}, true
+	case path == "mark":
+		return Key{Kind: KindMark}, true
 	}
 	return Key{}, false
 }

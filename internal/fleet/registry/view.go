@@ -24,6 +24,8 @@ type View struct {
 
 	mu       sync.RWMutex
 	rev      int64
+	cluster  uint64 // id of the etcd cluster
+	mark     string
 	texts    map[string]string  // job/UNIT/object: canonical text
 	desired  map[string]desired // job/UNIT/target-state
 	units    map[string]model.Unit
@@ -66,6 +68,7 @@ func (v *View) clear() {
 	v.machines = map[string]Presence{}
 	v.metadata = map[string]map[string]string{}
 	v.leader, v.hold = "", ""
+	v.mark, v.rev = "", 0
 }
 
 // record is a key and its value as the store has them; a nil value with deleted
@@ -77,11 +80,13 @@ type record struct {
 	deleted bool
 }
 
-// reset replaces everything by what the store held at revision rev.
-func (v *View) reset(records []record, rev int64) []Change {
+// reset replaces everything by what the store of an etcd cluster held at revision
+// rev, which is lower than before when the store is another one now.
+func (v *View) reset(records []record, cluster uint64, rev int64) []Change {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.clear()
+	v.cluster = cluster
 	return v.applyLocked(records, rev)
 }
 
@@ -92,7 +97,7 @@ func (v *View) Load(values map[string]string, rev int64) []Change {
 	for _, path := range slices.Sorted(maps.Keys(values)) {
 		records = append(records, record{key: v.prefix + path, value: []byte(values[path]), rev: rev})
 	}
-	return v.reset(records, rev)
+	return v.reset(records, 0, rev)
 }
 
 // apply takes over changes up to revision rev.
@@ -168,6 +173,8 @@ func (v *View) set(k Key, r record) error {
 		v.leader = rec.MachineID
 	case KindHold:
 		v.hold = string(r.value)
+	case KindMark:
+		v.mark = string(r.value)
 	}
 	return err
 }
@@ -194,6 +201,8 @@ func (v *View) remove(k Key) {
 		v.leader = ""
 	case KindHold:
 		v.hold = ""
+	case KindMark:
+		v.mark = ""
 	}
 }
 
@@ -264,11 +273,32 @@ func (v *View) Placements() []model.Placement {
 	return flat(v.places)
 }
 
-// Schedule returns Placements and the revision of the view that they are of.
-func (v *View) Schedule() (int64, []model.Placement) {
+// Schedule is the entries of a schedule and where they were read.
+type Schedule struct {
+	// Store names the store: the id of its etcd cluster and the mark of the
+	// registry in it. The id alone is not enough: members that lost their data and
+	// start again under their old names and addresses have the same one. "" is a
+	// view that no store was read into.
+	Store   string
+	Rev     int64 // of the store
+	Entries []model.Placement
+}
+
+func (v *View) marked() bool {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.rev, flat(v.places)
+	return v.mark != ""
+}
+
+// Schedule returns Placements and where they were read.
+func (v *View) Schedule() Schedule {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	s := Schedule{Rev: v.rev, Entries: flat(v.places)}
+	if v.mark != "" {
+		s.Store = fmt.Sprintf("%x/%s", v.cluster, v.mark)
+	}
+	return s
 }
 
 // PlacementsOf returns the entries for a unit, in order of machine.

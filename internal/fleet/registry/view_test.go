@@ -29,6 +29,7 @@ func TestPathsThereAndBack(t *testing.T) {
 		{"machines/m/metadata/disk", Key{Kind: KindMetadata, Machine: "m", Meta: "disk"}},
 		{"lease/engine-leader", Key{Kind: KindLeader}},
 		{"engine/hold", Key{Kind: KindHold}},
+		{"mark", Key{Kind: KindMark}},
 	} {
 		got, ok := ParsePath(c.path)
 		if !ok || got != c.key {
@@ -72,7 +73,7 @@ func TestRecordsThereAndBack(t *testing.T) {
 		set("schedule/m/a.service", string(encodePlacement(p)), 9), set("states/a.service/m", string(encodeState(s)), 9),
 		set("unplaced/a.service", string(encodeUnplaced(u)), 9), set("machines/m/object", string(encodePresence(m)), 9),
 		set("lease/engine-leader", string(encode(leaderRecord{MachineID: "m", Version: 1})), 9), set("engine/hold", "most are away", 9),
-	}, 9) {
+	}, 1, 9) {
 		if c.Bad != nil {
 			t.Error(c.Bad)
 		}
