@@ -11,6 +11,7 @@ import (
 	"flotilla/internal/atomicfile"
 	"flotilla/internal/fault"
 	"flotilla/internal/supervisor/service"
+	"flotilla/internal/unit"
 	"flotilla/internal/unitfile"
 )
 
@@ -34,19 +35,28 @@ func (s *Supervisor) Install(ctx context.Context, name, text string) error {
 // check says whether a text can run here.
 func check(name, text string) error {
 	if err := unitfile.CheckName(name); err != nil {
-		return fmt.Errorf("install %q: %w", name, err)
+		return refusal{fmt.Errorf("install %q: %w", name, err)}
 	}
 	_, err := compile(name, text)
 	var refused *service.Problems
 	if errors.As(err, &refused) {
-		return fault.Hint(fmt.Errorf("install %s: the supervisor cannot run it:\n%w", name, refused),
+		return fault.Hint(refusal{fmt.Errorf("install %s: the supervisor cannot run it:\n%w", name, refused)},
 			"remove these lines, or run the unit on a machine with systemd")
 	}
 	if err != nil {
-		return fmt.Errorf("install %s: %w", name, err)
+		return refusal{fmt.Errorf("install %s: %w", name, err)}
 	}
 	return nil
 }
+
+// refusal is a unit.ErrRefused whose own text says all there is to say.
+type refusal struct{ error }
+
+// Is makes it a unit.ErrRefused.
+func (refusal) Is(target error) bool { return target == unit.ErrRefused }
+
+// Unwrap returns the reason.
+func (r refusal) Unwrap() error { return r.error }
 
 // reloadIdle lets the dead units that are read from a file have its new text: they
 // count as not loaded.

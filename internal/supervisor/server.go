@@ -46,13 +46,14 @@ type Self struct {
 type wireError struct {
 	Message string
 	Hints   []string `json:",omitempty"`
+	Refused bool     `json:",omitempty"` // it is a unit.ErrRefused
 }
 
 func toWire(err error) *wireError {
 	if err == nil {
 		return nil
 	}
-	return &wireError{Message: err.Error(), Hints: fault.Hints(err)}
+	return &wireError{Message: err.Error(), Hints: fault.Hints(err), Refused: errors.Is(err, unit.ErrRefused)}
 }
 
 func (e *wireError) err() error {
@@ -60,6 +61,9 @@ func (e *wireError) err() error {
 		return nil
 	}
 	err := errors.New(e.Message)
+	if e.Refused {
+		err = refusal{err}
+	}
 	for i := range e.Hints {
 		err = fault.Hint(err, "%s", e.Hints[len(e.Hints)-1-i])
 	}

@@ -451,10 +451,42 @@ a.service: line 8: TimeoutSec= "soon" is no time span: want a number and a unit 
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
+	if !errors.Is(err, unit.ErrRefused) {
+		t.Error("it is not a unit.ErrRefused")
+	}
 	if have, _ := s.Installed(t.Context()); len(have) != 0 {
 		t.Errorf("installed: %v", have)
 	}
 	if err := s.Install(t.Context(), "a.timer", "[Timer]\nOnCalendar=daily\n"); err == nil || !strings.Contains(err.Error(), ".timer") {
 		t.Errorf("a timer: %v", err)
+	}
+}
+
+// A refusal is one for a client too, and what may pass is none.
+func TestRefusalOverTheSocket(t *testing.T) {
+	dir := shortTempDir(t)
+	s := inProcess(t, Config{Dir: dir})
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.Answer(l) }()
+	c := Dial(dir)
+	defer c.Close()
+	for _, bad := range []struct{ name, text string }{
+		{"a.service", "[Service]\nExecStart=/bin/true\nPrivateTmp=yes\n"},
+		{"a.service", "no section\n"},
+		{"a b.service", "[Service]\nExecStart=/bin/true\n"},
+	} {
+		here, there := s.Install(t.Context(), bad.name, bad.text), c.Install(t.Context(), bad.name, bad.text)
+		if !errors.Is(here, unit.ErrRefused) || !errors.Is(there, unit.ErrRefused) || here.Error() != there.Error() {
+			t.Errorf("%s %q: %v here, %v there", bad.name, bad.text, here, there)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "units")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Install(t.Context(), "a.service", "[Service]\nExecStart=/bin/true\n"); err == nil || errors.Is(err, unit.ErrRefused) {
+		t.Errorf("without a directory: %v", err)
 	}
 }

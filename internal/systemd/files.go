@@ -16,6 +16,7 @@ import (
 
 	"flotilla/internal/atomicfile"
 	"flotilla/internal/fault"
+	"flotilla/internal/unit"
 )
 
 // fileStore is the directory of our unit files and the links that lead to it.
@@ -144,7 +145,7 @@ func (m *Manager) Install(ctx context.Context, name, text string) error {
 
 func (m *Manager) install(ctx context.Context, name, text string) error {
 	if err := checkName(name); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", unit.ErrRefused, err)
 	}
 	dirs, err := m.unitDirs(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "[Unit]\nDescription=x\n", "[A]\nx=1 \\\n  2\n\n[B]\ny=\\\n", "# c \\\n[A]\n;d\\\nx=1\n[A]\n",
 		"[A]\nx=b \\ \n", "[A] junk\n[\nx\n=y\n", "\ufeff[A]\r\nx=1\\\r\n2\r\n", "a=b\n[]\n", "[A]\nx=1\\",
+		"[A]\nx=1 \\\n# c\n ; d \\\n  2\ny=\\\n#\n", "[A]\nx=\\\n;\n\n[B]\n",
 		"[X-Fleet]\nMachineMetadata=\"a=b\" \"c=d\"\nConflicts=[\n",
 	} {
 		f.Add(seed)

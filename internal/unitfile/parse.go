@@ -148,7 +148,7 @@ func (p *parser) statement() {
 	col := strings.Index(line, rest)
 	switch {
 	case rest == "":
-	case rest[0] == '#' || rest[0] == ';':
+	case isComment(line):
 		p.comment(at, col)
 	case rest[0] == '[':
 		p.header(at, col, rest)
@@ -157,6 +157,11 @@ func (p *parser) statement() {
 	default:
 		p.option(at, col, line)
 	}
+}
+
+func isComment(line string) bool {
+	line = strings.TrimSpace(line)
+	return strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";")
 }
 
 // comment skips a comment and the lines its trailing backslashes take with it.
@@ -219,6 +224,9 @@ func (p *parser) value(at int, first string) string {
 			break
 		}
 		b.WriteByte('\n')
+		for p.next < len(p.lines) && isComment(p.lines[p.next]) {
+			p.next++
+		}
 		if p.next == len(p.lines) {
 			break
 		}
