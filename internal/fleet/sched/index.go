@@ -83,6 +83,7 @@ type cluster struct {
 	order     []*job // older requests first, then by name
 	replacers []*job // jobs with Replaces, in order
 	states    map[place]model.UnitState
+	running   map[string][]*machine // by unit: the present machines that say it is active, by id
 	unplaced  []Unplaced
 	evicted   []*job // to be placed again
 	stuck     []*job // no machine fits, so far
@@ -113,7 +114,21 @@ func index(s Snapshot) *cluster {
 		c.add(p)
 	}
 	c.sort()
+	c.noteRunning()
 	return c
+}
+
+// noteRunning lists who runs what, by what the machines say.
+func (c *cluster) noteRunning() {
+	c.running = make(map[string][]*machine)
+	for _, st := range c.States {
+		if m := c.machines[st.Machine]; m != nil && m.present && (st.Active == "active" || st.Active == "reloading") {
+			c.running[st.Unit] = append(c.running[st.Unit], m)
+		}
+	}
+	for _, ms := range c.running {
+		slices.SortFunc(ms, func(a, b *machine) int { return cmp.Compare(a.ID, b.ID) })
+	}
 }
 
 // add enters a stored placement, with the machine and the unit it names if these

@@ -118,6 +118,9 @@ func (c *cluster) seat(j *job, m *machine, cause string) {
 		}
 	}
 	why := fmt.Sprintf("fewest units (%d) of the machines that fit", m.load())
+	if m == c.runsAlready(j) {
+		why = "it runs there already"
+	}
 	if cause != "" {
 		why = cause + "; " + why
 	}
@@ -140,13 +143,17 @@ func (c *cluster) put(j *job, m *machine, why string) {
 }
 
 // choose returns the machine that j goes to: one that it is leaving if it fits
-// again, else the one with the fewest units that fits; nil if there is none.
+// again, else one that runs it already, else the one with the fewest units that
+// fits; nil if there is none.
 // blocked then reports whether there will be one when another unit has left.
 func (c *cluster) choose(j *job) (best *machine, blocked bool) {
 	for _, e := range j.entries {
 		if e.fate == leaves && e.on.present && c.refuses(e.on, j, true).kind == fits {
 			return e.on, false
 		}
+	}
+	if m := c.runsAlready(j); m != nil {
+		return m, false
 	}
 	for _, m := range c.present {
 		if best != nil && m.load() >= best.load() {
@@ -161,6 +168,19 @@ func (c *cluster) choose(j *job) (best *machine, blocked bool) {
 		}
 	}
 	return best, blocked
+}
+
+// runsAlready returns the machine, the first by id, that runs j with this very text
+// though no schedule says so, and fits it; nil if there is none. A store that was
+// lost and filled again finds the units where they are.
+func (c *cluster) runsAlready(j *job) *machine {
+	for _, m := range c.running[j.Name] {
+		st := c.states[place{j.Name, m.ID}]
+		if st.Hash == j.Hash && j.on(m) == nil && c.refuses(m, j, true).kind == fits {
+			return m
+		}
+	}
+	return nil
 }
 
 // nowhere deals with a job that no present machine fits.

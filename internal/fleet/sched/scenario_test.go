@@ -79,6 +79,7 @@ func (w *world) carryOut(ds []Decision) {
 //	unit NAME [load] [OPTION=VALUE...]   submitted and started; options of [X-Fleet], and Type
 //	start|load|unload|destroy NAME
 //	is NAME MACHINE ACTIVE        the machine reports the generation it was given as carried out
+//	wiped                         the store has lost the schedule; the machines run on
 //	at SECONDS
 //	elected | forget              a new engine, which has seen no machine leave
 //	move-after DURATION | hold FRACTION | seen N
@@ -110,6 +111,8 @@ func (w *world) command(line string) error {
 	case "is":
 		p := w.placements[place{f[1], f[2]}]
 		w.states[place{f[1], f[2]}] = model.UnitState{Unit: f[1], Machine: f[2], Hash: p.Hash, Gen: p.Gen, Load: "loaded", Active: f[3]}
+	case "wiped":
+		clear(w.placements)
 	case "at":
 		n, err := strconv.Atoi(f[1])
 		w.now = at(n)

@@ -8,7 +8,9 @@
 // # Where a unit goes
 //
 // To the present machine with the fewest units among those that fit, the smallest
-// id of equals; leaving units count, for they still run. A machine fits if it is
+// id of equals; leaving units count, for they still run. A machine that says it runs
+// this very text already goes first, whatever its load: after the loss of a store the
+// units are found where they are. A machine fits if it is
 // the one of MachineID, has all MachineMetadata, runs every unit of MachineOf, runs
 // nothing that conflicts (in either direction; leaving units conflict too) and
 // nothing that replaces the unit. Older requests are placed before younger ones, a
