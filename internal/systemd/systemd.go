@@ -193,11 +193,12 @@ func (m *Manager) Show(ctx context.Context, w io.Writer, name string) (int, erro
 	if err := checkName(name); err != nil {
 		return 0, fmt.Errorf("show unit: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "systemctl", "status", "-l", "--no-pager", name)
+	cmd := exec.CommandContext(ctx, "systemctl", "status", "-l", "--no-pager")
 	if m.cfg.User {
 		cmd.Args = append(cmd.Args, "--user")
 		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+m.cfg.RuntimeDir)
 	}
+	cmd.Args = append(cmd.Args, "--", name) // a name may begin with a dash
 	cmd.Stdout, cmd.Stderr = w, w
 	err := cmd.Run()
 	var exit *exec.ExitError

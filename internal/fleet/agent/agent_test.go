@@ -330,6 +330,41 @@ func TestAgent(t *testing.T) {
 		b.expect("a.service", "active", 1)
 	})
 
+	scenario(t, "a schedule that is missing or old on disk stops nothing while the store is away", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.store.place("b.service", one, model.Loaded)
+		b.after(time.Second)
+		old, err := os.ReadFile(filepath.Join(b.dir, "state", "schedule.json"))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.store.place("a.service", two, model.Launched)
+		b.store.place("b.service", one, model.Launched)
+		b.store.place("c.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.change(func() { b.store.away = true })
+		for _, onDisk := range [][]byte{old, nil} {
+			b.stop()
+			if err := os.Remove(filepath.Join(b.dir, "state", "schedule.json")); err != nil {
+				b.t.Fatal(err)
+			}
+			if onDisk != nil {
+				if err := os.WriteFile(filepath.Join(b.dir, "state", "schedule.json"), onDisk, 0o600); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+			b.start()
+			b.after(time.Hour)
+			b.expect("a.service", "active", 2)
+			b.expect("b.service", "active", 1)
+			b.expect("c.service", "active", 1)
+		}
+		b.store.change(func() { b.store.away = false })
+		b.after(time.Minute)
+		b.expect("a.service", "active", 2)
+		b.expect("c.service", "active", 1)
+	})
+
 	scenario(t, "a restart of the agent starts nothing and stops nothing", func(b *bench) {
 		b.store.place("a.service", one, model.Launched)
 		b.store.place("b.service", one, model.Launched)
@@ -577,8 +612,8 @@ func TestScheduleOnDisk(t *testing.T) {
 		t.Error("another machine's schedule is taken")
 	}
 	write([]byte(strings.Replace(string(good), "/bin/one", "/bin/two", 1)))
-	if _, err := loadSchedule(path, "m"); err == nil {
-		t.Error("a damaged text is taken")
+	if got, err := loadSchedule(path, "m"); err == nil || len(got.units) != 0 || got.store != want.store {
+		t.Errorf("a damaged text: %v, %v", got, err)
 	}
 	write(good[:len(good)/2])
 	if _, err := loadSchedule(path, "m"); err == nil {

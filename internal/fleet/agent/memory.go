@@ -91,9 +91,11 @@ func loadSchedule(path, machine string) (wanted, error) {
 		units: make(map[string]model.Placement, len(f.Units)), foreign: map[string]string{},
 		store: f.Store, rev: f.Rev,
 	}
+	var damaged []error
 	for _, e := range f.Units {
 		if unitfile.HashText(e.Text) != e.Hash {
-			return wanted{}, fmt.Errorf("%s: the text of unit %s is damaged", path, e.Unit)
+			damaged = append(damaged, fmt.Errorf("%s: the text of unit %s is damaged", path, e.Unit))
+			continue
 		}
 		out.units[e.Unit] = model.Placement{
 			Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
@@ -103,7 +105,7 @@ func loadSchedule(path, machine string) (wanted, error) {
 			out.foreign[e.Unit] = e.Foreign
 		}
 	}
-	return out, nil
+	return out, errors.Join(damaged...)
 }
 
 func encodeSchedule(machine string, want wanted) []byte {

@@ -25,13 +25,22 @@ const installers = 8
 func (a *Agent) work(ctx context.Context) {
 	a.ask(ctx, a.unknown()...)
 	for range maxRounds {
-		steps := nodeplan.Plan(a.want.units, a.have())
+		steps := a.plan()
 		if len(steps) == 0 || ctx.Err() != nil {
 			return
 		}
 		a.execute(ctx, steps)
 	}
 	a.log.Error("the plan does not come to an end, waiting for the next event")
+}
+
+// plan is what to do. The schedule on disk may be older than what the agent has
+// done since, or gone: by it units are started, and nothing else.
+func (a *Agent) plan() []nodeplan.Step {
+	if a.source == disk {
+		return nodeplan.Revive(a.want.units, a.have())
+	}
+	return nodeplan.Plan(a.want.units, a.have())
 }
 
 // unknown is the units whose status nobody has told yet.

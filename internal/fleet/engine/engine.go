@@ -186,12 +186,12 @@ func (t *term) pass(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	rev, err = t.store.WriteNotes(ctx, t.lead, t.told.news(t.view, result))
+	t.say(result.Held)
+	rev, err = t.store.WriteNotes(ctx, t.lead, news(t.view, result))
 	t.settled = max(t.settled, rev)
 	if err != nil {
 		return 0, err
 	}
-	t.say(result.Held)
 	return t.next(result.Wake), nil
 }
 

@@ -12,7 +12,7 @@ type told struct{ held string }
 
 // news is what has to be written so that the store says what result says: nothing,
 // if it does already.
-func (told) news(v *registry.View, result sched.Result) registry.Notes {
+func news(v *registry.View, result sched.Result) registry.Notes {
 	var n registry.Notes
 	current := map[string]bool{}
 	for _, u := range result.Unplaced {

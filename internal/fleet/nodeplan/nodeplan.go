@@ -104,6 +104,24 @@ func Plan(want map[string]Want, have map[string]Have) []Step {
 	return slices.CompactFunc(steps, func(a, b Step) bool { return a.Op == Reload && b.Op == Reload })
 }
 
+// Revive is Plan for a schedule that nobody can vouch for: the last one known to a
+// machine that has booted while the store is away. It brings up what the schedule
+// holds and the agent has not touched since the machine started. It stops, changes
+// and removes nothing, since a schedule that is old or incomplete says nothing of
+// what has come after it.
+func Revive(want map[string]Want, have map[string]Have) []Step {
+	untouched := map[string]Want{}
+	at := map[string]Have{}
+	for name, w := range want {
+		h := have[name]
+		if h.DoneGen != 0 || h.DoneState != model.Inactive || running(h) {
+			continue
+		}
+		untouched[name], at[name] = w, h
+	}
+	return Plan(untouched, at)
+}
+
 // startOrder is the place in line of each step that starts or restarts a unit.
 func startOrder(steps []Step, want map[string]Want) map[Step]int {
 	byUnit := map[string]Step{}

@@ -3,6 +3,8 @@ package nodeplan
 import (
 	"strings"
 	"testing"
+
+	"flotilla/internal/fleet/model"
 )
 
 func TestStartOrder(t *testing.T) {
@@ -40,5 +42,26 @@ func TestStartOrderOfASidekick(t *testing.T) {
 	}
 	if got := strings.Join(inStartOrder(names, want), " "); got != "web@1.service announce@1.service" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// By a schedule that may be old, what is down since the machine started comes up,
+// and nothing else happens.
+func TestReviveStartsAndNothingElse(t *testing.T) {
+	launched := func(name, hash string) Want { return Want{Unit: name, Hash: hash, Desired: model.Launched, Gen: 1} }
+	want := map[string]Want{
+		"down.service":    launched("down.service", "h1"),
+		"stopped.service": launched("stopped.service", "h1"),
+		"newer.service":   launched("newer.service", "h1"),
+		"foreign.service": launched("foreign.service", "h1"),
+	}
+	have := map[string]Have{
+		"stopped.service": {Installed: true, Hash: "h1", Active: "inactive", DoneGen: 2, DoneState: model.Loaded},
+		"newer.service":   {Installed: true, Hash: "h2", Active: "active", DoneGen: 2, DoneState: model.Launched, DoneHash: "h2"},
+		"foreign.service": {Installed: true, Hash: "h2", Active: "active"},
+		"unknown.service": {Installed: true, Hash: "h1", Active: "active", DoneGen: 1, DoneState: model.Launched},
+	}
+	if got := format(Revive(want, have)); got != "install down.service # placed here\nstart   down.service # its desired state is launched\n" {
+		t.Errorf("got\n%s", got)
 	}
 }

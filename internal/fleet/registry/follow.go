@@ -174,7 +174,7 @@ func (r *Registry) ReadUnit(ctx context.Context, name string) (*View, error) {
 			}
 		}
 	}
-	for batch := range batches(entries, maxOps) {
+	for batch := range batches(entries) {
 		resp, err := r.txn(ctx, doing, nil, batch, nil)
 		if err != nil {
 			return nil, err

@@ -233,7 +233,7 @@ func (r *Registry) Publish(ctx context.Context, lease Lease, machine string, put
 		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindState, Unit: unit, Machine: machine})))
 	}
 	present := clientv3.Compare(clientv3.LeaseValue(r.key(Key{Kind: KindMachine, Machine: machine})), "=", int64(lease.id))
-	for batch := range batches(ops, maxOps) {
+	for batch := range batches(ops) {
 		resp, err := r.txn(ctx, "publish unit states", []clientv3.Cmp{present}, batch, nil)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return fmt.Errorf("publish unit states: %w", ErrLeaseLost)

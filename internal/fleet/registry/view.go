@@ -145,7 +145,8 @@ func (v *View) set(k Key, r record) error {
 	case KindDesired:
 		d := desired{gen: r.rev}
 		if d.state, err = model.ParseState(string(r.value)); err != nil {
-			d.bad = err.Error()
+			// Nobody has said "inactive": what runs is left alone, see sched.
+			d.state, d.bad = model.Loaded, err.Error()
 		}
 		v.desired[k.Unit] = d
 		v.join(k.Unit)

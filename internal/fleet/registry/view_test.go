@@ -156,6 +156,19 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
+// A desired state that makes no sense does not say "inactive": nothing is stopped
+// for it.
+func TestBadDesiredStateIsNotInactive(t *testing.T) {
+	v := NewView("/f/")
+	v.apply([]record{
+		set("job/a.service/object", fmt.Sprintf(`{"Raw":%q}`, text), 5),
+		set("job/a.service/target-state", "launchd", 6),
+	}, 6)
+	if u, ok := v.Unit("a.service"); !ok || u.Bad == "" || u.Desired == model.Inactive {
+		t.Errorf("%+v, %v", u, ok)
+	}
+}
+
 func TestDynamicMetadataOverConfigured(t *testing.T) {
 	v := NewView("/f/")
 	v.apply([]record{

@@ -99,7 +99,7 @@ func (r *Registry) SetMetadata(ctx context.Context, ops []MetadataOp) error {
 			puts = append(puts, clientv3.OpPut(path(o), o.Value))
 		}
 	}
-	for batch := range batches(puts, maxOps) {
+	for batch := range batches(puts) {
 		if _, err := r.txn(ctx, "set machine metadata", nil, batch, nil); err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (r *Registry) WriteNotes(ctx context.Context, l Leadership, n Notes) (int64
 		ops = append(ops, clientv3.OpPut(hold, *n.Hold))
 	}
 	var rev int64
-	for batch := range batches(ops, maxOps) {
+	for batch := range batches(ops) {
 		at, err := r.leaderTxn(ctx, "write the engine's reasons", []clientv3.Cmp{r.leads(l)}, batch)
 		if err != nil {
 			return rev, err
@@ -215,8 +215,7 @@ func scheduleBatches(ds []sched.Decision) iter.Seq[[]sched.Decision] {
 		for len(ds) > 0 {
 			n, size := 0, 0
 			for n < len(ds) && n < maxOps {
-				// Twice: the text's line ends are escaped in JSON.
-				size += 2*len(ds[n].Entry.Text) + 512
+				size += len(encodePlacement(ds[n].Entry)) + 512 // and the key, and the compares
 				if n > 0 && size > maxBytes {
 					break
 				}
@@ -230,14 +229,22 @@ func scheduleBatches(ds []sched.Decision) iter.Seq[[]sched.Decision] {
 	}
 }
 
-func batches(ops []clientv3.Op, n int) iter.Seq[[]clientv3.Op] {
+// batches cuts operations into runs that fit one transaction each.
+func batches(ops []clientv3.Op) iter.Seq[[]clientv3.Op] {
 	return func(yield func([]clientv3.Op) bool) {
 		for len(ops) > 0 {
-			cut := min(n, len(ops))
-			if !yield(ops[:cut]) {
+			n, size := 0, 0
+			for n < len(ops) && n < maxOps {
+				size += len(ops[n].KeyBytes()) + len(ops[n].ValueBytes())
+				if n > 0 && size > maxBytes {
+					break
+				}
+				n++
+			}
+			if !yield(ops[:n]) {
 				return
 			}
-			ops = ops[cut:]
+			ops = ops[n:]
 		}
 	}
 }

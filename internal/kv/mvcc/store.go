@@ -190,8 +190,7 @@ func (s *Store) evaluate(r v2.Request) (v2.Plan, uint64, *keys.Error) {
 }
 
 // commit runs the plan and waits until the tree has taken it over. No event and no error:
-// a guard was lost, or the node was put out of sight meanwhile; the tree has
-// caught up with the reason.
+// a guard was lost, and the tree has caught up with the reason.
 func (s *Store) commit(ctx context.Context, plan v2.Plan) (*keys.Event, uint64, error) {
 	w := s.expect(plan.Path)
 	defer s.forget(w)
@@ -205,7 +204,12 @@ func (s *Store) commit(ctx context.Context, plan v2.Plan) (*keys.Event, uint64, 
 	if !ok {
 		return nil, revision, nil
 	}
-	return w.at(revision), revision, nil
+	event := w.at(revision)
+	if event == nil {
+		// To evaluate again would do it again.
+		return nil, 0, fmt.Errorf("write %s: done at index %d, but the history that tells the outcome is gone", plan.Path, revision)
+	}
+	return event, revision, nil
 }
 
 // transact runs the plan as one transaction. It returns whether the guards held

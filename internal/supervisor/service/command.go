@@ -111,7 +111,7 @@ func (c *Command) prefixes(word string) (rest string, ownName bool, err error) {
 
 // Argv replaces variables in the arguments (systemd.service(5), "Command lines"):
 // a word that is $NAME becomes the words of the value, ${NAME} is replaced inside
-// a word, $$ is a dollar sign. The command itself is never replaced. A variable
+// a word, $$ is a dollar sign; a dollar sign within a word is just that. The command itself is never replaced. A variable
 // that is not set is empty; unset returns the names of those.
 func (c Command) Argv(env []string) (argv, unset []string) {
 	if c.NoExpand {
@@ -148,8 +148,12 @@ func Getenv(env []string, name string) (string, bool) {
 	return "", false
 }
 
+// words is what becomes of one argument. One that begins with a lone dollar is the
+// variable of all that follows, be that a name or not: $ONE$TWO and $ONE-x name no
+// variable, so that nothing is left of them.
 func (e *expander) words(arg string) []string {
-	if name, ok := strings.CutPrefix(arg, "$"); ok && unitfile.CheckEnvName(name) == nil {
+	name, ok := strings.CutPrefix(arg, "$")
+	if ok && !strings.HasPrefix(name, "{") && !strings.HasPrefix(name, "$") {
 		value := e.get(name)
 		words, err := unitfile.Words(value)
 		if err != nil {

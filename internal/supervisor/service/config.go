@@ -83,7 +83,6 @@ type Config struct {
 
 	KillMode        string
 	KillSignal      int
-	RestartSignal   int // 0: KillSignal
 	FinalKillSignal int
 	WatchdogSignal  int
 	SendSIGHUP      bool

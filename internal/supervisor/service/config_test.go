@@ -38,11 +38,11 @@ func TestArgv(t *testing.T) {
 	env := []string{"ONE=one", "TWO=two words 'and quoted'", "EMPTY=", "ONE=last"}
 	for _, c := range []struct{ line, want string }{
 		{`/bin/echo $ONE ${TWO} $TWO`, `/bin/echo|last|two words 'and quoted'|two|words|and quoted`},
-		{`/bin/echo pre${ONE}post $ONE.x $$ONE $${ONE}`, `/bin/echo|prelastpost|$ONE.x|$ONE|${ONE}`},
+		{`/bin/echo pre${ONE}post $ONE.x $$ONE $${ONE}`, `/bin/echo|prelastpost|$ONE|${ONE}`},
 		{`/bin/echo $EMPTY "$EMPTY" ${EMPTY} ${UNSET} $UNSET`, `/bin/echo||`},
 		{`:/bin/echo $ONE $$`, `/bin/echo|$ONE|$$`},
 		{`@/bin/sh name ${ONE}`, `name|last`},
-		{`-/bin/false ${bad name} $`, `/bin/false|${bad|name}|$`},
+		{`-/bin/false ${bad name} $`, `/bin/false|${bad|name}`},
 	} {
 		cmds, err := parseCommands(c.line, 1, func(s string) string { return s })
 		if err != nil || len(cmds) != 1 {

@@ -93,6 +93,7 @@ var needsSystemd = set(
 	"JoinsNamespaceOf", "RequiresMountsFor", "StopWhenUnneeded", "JobTimeoutSec", "JobRunningTimeoutSec",
 	"SuccessAction", "FailureAction", "StartLimitAction", "RebootArgument", "OnFailureJobMode",
 	"RootDirectoryStartOnly", "NonBlocking", "CPUSchedulingPolicy", "CPUAffinity", "IOSchedulingClass",
+	"RestartKillSignal",
 )
 
 func set(names ...string) map[string]bool {
@@ -156,13 +157,12 @@ var directives = map[string]setter{
 	"Service.RuntimeMaxSec":            span(func(c *Config) *time.Duration { return &c.RuntimeMax }, zeroIsInfinity),
 	"Service.WatchdogSec":              span(func(c *Config) *time.Duration { return &c.Watchdog }, infinityIsZero),
 
-	"Service.KillMode":          oneOf(func(c *Config) *string { return &c.KillMode }, KillGroup, KillMixed, KillProcess, KillNone),
-	"Service.KillSignal":        signal(func(c *Config) *int { return &c.KillSignal }),
-	"Service.RestartKillSignal": signal(func(c *Config) *int { return &c.RestartSignal }),
-	"Service.FinalKillSignal":   signal(func(c *Config) *int { return &c.FinalKillSignal }),
-	"Service.WatchdogSignal":    signal(func(c *Config) *int { return &c.WatchdogSignal }),
-	"Service.SendSIGHUP":        boolean(func(c *Config) *bool { return &c.SendSIGHUP }),
-	"Service.SendSIGKILL":       boolean(func(c *Config) *bool { return &c.SendSIGKILL }),
+	"Service.KillMode":        oneOf(func(c *Config) *string { return &c.KillMode }, KillGroup, KillMixed, KillProcess, KillNone),
+	"Service.KillSignal":      signal(func(c *Config) *int { return &c.KillSignal }),
+	"Service.FinalKillSignal": signal(func(c *Config) *int { return &c.FinalKillSignal }),
+	"Service.WatchdogSignal":  signal(func(c *Config) *int { return &c.WatchdogSignal }),
+	"Service.SendSIGHUP":      boolean(func(c *Config) *bool { return &c.SendSIGHUP }),
+	"Service.SendSIGKILL":     boolean(func(c *Config) *bool { return &c.SendSIGKILL }),
 
 	"Service.User":                text(func(c *Config) *string { return &c.Context.User }),
 	"Service.Group":               text(func(c *Config) *string { return &c.Context.Group }),

@@ -566,9 +566,6 @@ func (m *Machine) signalOf(s State) int {
 	case StopWatchdog:
 		return m.cfg.WatchdogSignal
 	}
-	if m.cfg.RestartSignal != 0 && !m.ForbidRestart {
-		return m.cfg.RestartSignal
-	}
 	return m.cfg.KillSignal
 }
 
