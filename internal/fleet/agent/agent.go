@@ -21,6 +21,7 @@ import (
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unit"
+	"flotilla/internal/unitfile"
 )
 
 // Config is what an agent needs to know of its machine.
@@ -80,6 +81,7 @@ type Agent struct {
 	adopted   position          // of the schedule in use
 	saved     position          // of the one on disk
 	diskErr   map[string]string // by file, what was said of it
+	surveyed  bool              // the init system has said what it has of ours
 	coldStart time.Time
 	refused   map[string]bool // units whose text was refused in this round
 }
@@ -184,9 +186,8 @@ func (a *Agent) survey(ctx context.Context) bool {
 			return false
 		case <-a.inbox.wake:
 		}
-		news := a.inbox.take()
-		a.learn(ctx, news)
-		if news.installed != nil {
+		a.learn(ctx, a.inbox.take())
+		if a.surveyed {
 			a.inbox.poke() // what else came with it is looked at in the first round
 			return true
 		}
@@ -246,18 +247,33 @@ func (a *Agent) learn(ctx context.Context, n news) {
 	for name, s := range n.statuses {
 		a.local(name).learn(s)
 	}
-	if n.installed != nil {
-		for name, u := range a.units {
-			_, u.installed = n.installed[name]
-		}
-		for name, hash := range n.installed {
-			a.local(name).installed, a.local(name).hash = true, hash
-		}
+	if n.connected {
+		a.takeStock(ctx)
 	}
-	if n.installed != nil || n.all {
+	if n.connected || n.all {
 		a.ask(ctx, a.names()...)
 	}
 	a.finish(ctx, n.outcomes)
+}
+
+// takeStock asks what the init system has of ours. What it does not answer is asked
+// again.
+func (a *Agent) takeStock(ctx context.Context) {
+	texts, err := a.manager.Installed(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.log.Warn("ask for installed units, trying again", "err", err)
+			time.AfterFunc(firstRetry, func() { a.inbox.leave(func(n *news) { n.connected = true }) })
+		}
+		return
+	}
+	for name, u := range a.units {
+		_, u.installed = texts[name]
+	}
+	for name, text := range texts {
+		a.local(name).installed, a.local(name).hash = true, unitfile.HashText(text)
+	}
+	a.surveyed = true
 }
 
 // ask asks the init system for the statuses of units.

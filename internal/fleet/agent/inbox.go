@@ -8,7 +8,6 @@ import (
 
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unit"
-	"flotilla/internal/unitfile"
 )
 
 // inbox is where the goroutines that listen leave what they hear for the loop.
@@ -25,9 +24,9 @@ type inbox struct {
 
 type news struct {
 	statuses map[string]unit.Status
-	// installed is what the init system has of ours, by name the hash of the text;
-	// nil: no news.
-	installed map[string]string
+	// connected: there is a new connection to the init system, and what it has of
+	// ours must be asked for. The loop asks, since it is the one that changes it.
+	connected bool
 	outcomes  []unit.Outcome
 	all       bool // ask for everything again
 }
@@ -111,15 +110,7 @@ func (a *Agent) listenOnce(ctx context.Context, connected func()) error {
 	if err != nil {
 		return err
 	}
-	texts, err := a.manager.Installed(ctx)
-	if err != nil {
-		return err
-	}
-	hashes := make(map[string]string, len(texts))
-	for name, text := range texts {
-		hashes[name] = unitfile.HashText(text)
-	}
-	a.inbox.leave(func(n *news) { n.installed = hashes })
+	a.inbox.leave(func(n *news) { n.connected = true })
 	connected()
 	for s := range changes {
 		a.inbox.status(s)
