@@ -56,8 +56,10 @@ func keepCommand(args []string) []string {
 
 func root(env applet.Env) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "lab",
-		Short: "real systemd machines on this machine",
+		Use: "lab",
+		// There is no link of this name: help says what to type.
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "flotilla lab"},
+		Short:       "real systemd machines on this machine",
 		Long: `Boots machines with a real systemd, journal, network and (where installed) Docker
 on this machine, and breaks them. Needs root, systemd-container, dbus and iproute2.
 Nothing of them can be reached from outside; their disks are in memory.`,

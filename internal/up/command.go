@@ -40,6 +40,8 @@ func command(env applet.Env) *cobra.Command {
 		Short: "Run every daemon of a machine in one process",
 		Long:  long,
 		Args:  cobra.NoArgs,
+		// There is no link of this name: help says what to type.
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "flotilla up"},
 		RunE: func(c *cobra.Command, _ []string) error {
 			l, err := logx.Level(level)
 			if err != nil {
@@ -58,6 +60,7 @@ func command(env applet.Env) *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&cfg.Machines, "machines", 1, "how many machines to run in this process")
 	f.StringSliceVar(&cfg.ClientURLs, "listen-client-urls", endpoint.ClassicStore, "where the store listens; port 0 takes a free one")
+	f.BoolVar(&cfg.AllowPlainHTTP, "allow-plain-http", false, "let --listen-client-urls serve plain http beyond loopback: whoever reaches the port may do everything")
 	f.StringVar(&cfg.Units, "units", UnitsAuto, "who runs the units: systemd, supervisor or auto")
 	f.BoolVar(&cfg.KeepUnits, "keep-units", false, "leave the units running at the end; the next up adopts them")
 	f.StringVar(&cfg.ReadyFile, "ready-file", "", "write this file when everything is ready, with the variables that the command lines take")

@@ -47,9 +47,11 @@ type Config struct {
 	ClientURLs []string // where the store listens for clients
 	Units      string   // UnitsAuto, UnitsSystemd or UnitsSupervisor
 	KeepUnits  bool     // the supervisors and their units go on after the end
-	ReadyFile  string   // written when all is ready; "" none
-	Metadata   map[string]string
-	Exe        string // this program, to start supervisors with
+	// AllowPlainHTTP lets ClientURLs serve http:// beyond loopback.
+	AllowPlainHTTP bool
+	ReadyFile      string // written when all is ready; "" none
+	Metadata       map[string]string
+	Exe            string // this program, to start supervisors with
 }
 
 // maxMachines keeps a first try from taking a laptop down.
@@ -71,6 +73,9 @@ func (c Config) Validate() error {
 	case UnitsSystemd:
 		if c.Machines > 1 {
 			add("--units systemd: one systemd is one machine, not %d; use --units supervisor", c.Machines)
+		}
+		if !booted() {
+			add("--units systemd: systemd is not PID 1 here; use --units supervisor, or auto")
 		}
 	default:
 		add("--units %q: must be systemd, supervisor or auto", c.Units)
@@ -101,9 +106,14 @@ func (c Config) supervised() bool {
 	case UnitsSupervisor:
 		return true
 	}
-	// sd_booted(3): this directory exists exactly where systemd is PID 1.
+	return !booted() || c.Machines > 1 || os.Geteuid() != 0
+}
+
+// booted says whether systemd is PID 1, as sd_booted(3) does: this directory exists
+// exactly there.
+func booted() bool {
 	_, err := os.Stat("/run/systemd/system")
-	return err != nil || c.Machines > 1 || os.Geteuid() != 0
+	return err == nil
 }
 
 // Up is every daemon of a machine in one process. Make it with New.
@@ -136,6 +146,7 @@ func (u *Up) Run(ctx context.Context) error {
 	if err != nil {
 		return fault.Code(fault.ExitUsage, err)
 	}
+	mc.AllowPlainHTTP = u.cfg.AllowPlainHTTP
 	m := member.New(mc, member.Deps{Log: u.log.With("part", "etcd")})
 	u.member = m
 	u.hosts = newHosts(u.cfg, u.log, m.ClientURLs)

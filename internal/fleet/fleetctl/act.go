@@ -196,6 +196,7 @@ func (s *session) ask(ctx context.Context, a *action, w *watching, units []found
 func (a *action) request(f found, pic *picture) *request {
 	u := pic.units[f.name]
 	r := &request{want: want{unit: f.name, goal: a.goal, before: u.Generation}, global: f.exists && u.CurrentState == ""}
+	r.failedBefore = pic.states[f.name][u.MachineID].SystemdActiveState == "failed"
 	if f.file != nil {
 		r.create = !f.exists
 		r.global = isGlobal(*f.file)

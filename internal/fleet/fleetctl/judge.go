@@ -21,7 +21,11 @@ type want struct {
 	// before is the generation that the unit had before it was asked; 0: none, or
 	// not told. Only a higher one carries the request.
 	before int64
-	hash   string // of the text that is to run; "" whichever the cluster has
+	// failedBefore: the unit had failed when it was asked. Systemd calls a simple
+	// service active as soon as there is a process, so that one which fails at once
+	// may be told as active first.
+	failedBefore bool
+	hash         string // of the text that is to run; "" whichever the cluster has
 }
 
 // kind is what a verdict says.
@@ -78,6 +82,7 @@ func judge(w want, p *picture) verdict {
 	}
 	v := judgeState(w, u, st, p.machine(u.MachineID))
 	v.machine = u.MachineID
+	v.tentative = v.tentative || w.failedBefore && v.kind == done
 	return v
 }
 

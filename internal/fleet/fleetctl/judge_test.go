@@ -62,6 +62,7 @@ func TestJudge(t *testing.T) {
 			verdict{kind: failed, text: "failed and will be tried again on 148a18ff.../10.0.0.1 (activating/auto-restart)", logs: true}},
 		{"refused", want{goal: launched}, on(m1, launched, launched, 5), "bad-setting inactive dead 5", verdict{kind: failed, text: "could not be launched on 148a18ff.../10.0.0.1 (bad-setting)"}},
 
+		{"active, and had failed before", want{goal: launched, before: 4, failedBefore: true}, on(m1, launched, launched, 6), "loaded active running 6", verdict{kind: done, tentative: true}},
 		{"finished" + perhaps, want{goal: launched}, on(m1, launched, launched, 0), "loaded inactive dead 0", verdict{kind: done, tentative: true}},
 		{"failed" + perhaps, want{goal: launched}, on(m1, launched, launched, 0), "loaded failed failed 0", verdict{kind: failed, tentative: true, text: "failed on 148a18ff.../10.0.0.1 (failed)", logs: true}},
 		{"running, surely", want{goal: launched}, on(m1, launched, launched, 0), "loaded active running 0", verdict{kind: done}},
