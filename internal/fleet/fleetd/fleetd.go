@@ -5,7 +5,6 @@ package fleetd
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -208,21 +207,22 @@ func (p *parts) runPeers(ctx context.Context, ready func()) error {
 		<-ctx.Done()
 		return nil
 	}
-	return peer.NewServer(p.identity, p.presence.Hostname, p.trusted, p.local(), p.log).Serve(ctx, p.peerLn)
+	return peer.NewServer(p.identity, p.presence.Hostname, (&trust{read: p.peerKeys}).accept, p.local(), p.log).Serve(ctx, p.peerLn)
 }
 
-// trusted accepts the key of a machine that is present.
-func (p *parts) trusted(ctx context.Context, key string) error {
+// peerKeys reads the keys of the machines that are present.
+func (p *parts) peerKeys(ctx context.Context) (map[string]bool, error) {
 	v, err := p.registry.ReadMachines(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	keys := map[string]bool{}
 	for _, m := range v.Machines() {
-		if m.PeerKey == key {
-			return nil
+		if m.PeerKey != "" {
+			keys[m.PeerKey] = true
 		}
 	}
-	return errors.New("no machine of the cluster has that key")
+	return keys, nil
 }
 
 // local is what this machine can say of its own units.
