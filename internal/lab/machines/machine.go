@@ -54,7 +54,6 @@ func nspawnArgs(m Machine, d disk, namespace string, host Host) []string {
 		"--system-call-filter=@keyring bpf @mount",
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no",
 		"--bind=" + d.docker() + ":/var/lib/docker",
-		"--tmpfs=/root:mode=0700", "--tmpfs=/home:mode=0755", // keys and histories stay on the host
 		"--boot",
 	}
 	if !host.Systemd {
