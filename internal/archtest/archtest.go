@@ -48,6 +48,9 @@ var places = map[string]place{
 	"internal/fleet/sched":    {Pure, "fleet"},
 	"internal/fleet/nodeplan": {Pure, "fleet"},
 
+	"internal/supervisor/service": {Pure, "supervisor"},
+	"internal/supervisor/jobs":    {Pure, "supervisor"},
+
 	"internal/applet":        {Edge, "applet"},
 	"internal/cli":           {Edge, "cli"},
 	"internal/lifecycle":     {Edge, "lifecycle"},
