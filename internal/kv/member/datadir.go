@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/holder"
 )
 
 // identity is what a data directory says about its owner.
@@ -107,7 +108,7 @@ func readIdentity(dir, segment string) (identity, error) {
 	path := filepath.Join(dir, "member", "snap", "db")
 	id.name, err = readName(path, id.member)
 	if errors.Is(err, berrors.ErrTimeout) {
-		return id, fault.Hint(fmt.Errorf("data directory %s is in use%s", dir, heldBy(lockHolder(path))),
+		return id, fault.Hint(fmt.Errorf("data directory %s is in use%s", dir, holder.By(holder.OfLock(path))),
 			"stop that one first, or choose another --data-dir")
 	}
 	if err != nil {

@@ -1,146 +1,20 @@
 package member
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
-	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
-	"go.etcd.io/etcd/pkg/v3/runtime"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/front"
 )
-
-// reservedFiles is the number of descriptors that client connections leave to the
-// engine's own files and peers (the engine's own figure).
-const reservedFiles = 150
-
-// bindClients binds all client addresses, or none: the doors of both lists, in
-// their order.
-func bindClients(cfg *embed.Config) (doors []door, err error) {
-	defer func() {
-		if err != nil {
-			closeDoors(doors)
-			doors = nil
-		}
-	}()
-	if len(cfg.ListenClientUrls) == 0 {
-		return nil, fault.Hint(errors.New("no address to serve clients on"), "give --listen-client-urls at least one URL")
-	}
-	var config *tls.Config
-	split := len(cfg.ListenClientHttpUrls) > 0
-	for i, u := range slices.Concat(cfg.ListenClientUrls, cfg.ListenClientHttpUrls) {
-		d := door{speaks: speaks{http: true, grpc: true}}
-		if split {
-			d.speaks = speaks{http: i >= len(cfg.ListenClientUrls), grpc: i < len(cfg.ListenClientUrls)}
-		}
-		if secure(u) {
-			if config == nil {
-				if config, err = clientTLS(cfg); err != nil {
-					return doors, fmt.Errorf("listen on %s: %w", u.String(), err)
-				}
-			}
-			d.tls = config
-		}
-		if d.Listener, err = listen(u, "client", cfg); err != nil {
-			return doors, err
-		}
-		doors = append(doors, d)
-	}
-	return doors, nil
-}
-
-// clientTLS is the front's side of TLS as the engine's flags describe it.
-func clientTLS(cfg *embed.Config) (*tls.Config, error) {
-	own := *cfg // ClientSelfCert writes into it
-	if err := own.ClientSelfCert(); err != nil {
-		return nil, fmt.Errorf("make a certificate: %w", err)
-	}
-	info := own.ClientTLSInfo
-	if info.Empty() {
-		return nil, fault.Hint(errors.New("https needs a certificate"), "give --cert-file and --key-file, or --auto-tls")
-	}
-	var err error
-	if len(info.CipherSuites) == 0 && len(cfg.CipherSuites) > 0 {
-		if info.CipherSuites, err = tlsutil.GetCipherSuites(cfg.CipherSuites); err != nil {
-			return nil, err
-		}
-	}
-	if info.MinVersion, err = tlsutil.GetTLSVersion(cfg.TlsMinVersion); err != nil {
-		return nil, err
-	}
-	if info.MaxVersion, err = tlsutil.GetTLSVersion(cfg.TlsMaxVersion); err != nil {
-		return nil, err
-	}
-	config, err := info.ServerConfig()
-	if err != nil {
-		return nil, err
-	}
-	info.ConfigureCRLVerification(config)
-	return byProtocol(config), nil
-}
-
-// listen binds one address; its error says who has it.
-func listen(u url.URL, who string, cfg *embed.Config) (net.Listener, error) {
-	l, err := transport.NewListenerWithOpts(hostOf(u), u.Scheme,
-		transport.WithSocketOpts(&cfg.SocketOpts), transport.WithSkipTLSInfoCheck(true))
-	if err != nil {
-		return nil, explainListen(err, u, who)
-	}
-	if limit, err := runtime.FDLimit(); err == nil && limit > reservedFiles {
-		l = transport.LimitListener(l, int(limit-reservedFiles))
-	}
-	return l, nil
-}
-
-func explainListen(err error, u url.URL, who string) error {
-	var sys syscall.Errno
-	errors.As(err, &sys)
-	flag := "--listen-" + who + "-urls"
-	switch sys {
-	case syscall.EADDRINUSE:
-		return fault.Hint(fmt.Errorf("listen on %s (%s): the port is in use%s: %w", u.String(), who, heldBy(portHolder(u.Host)), sys),
-			"stop that one, or choose another address with %s", flag)
-	case syscall.EACCES:
-		return fault.Hint(fmt.Errorf("listen on %s (%s): %w", u.String(), who, sys), "ports below 1024 are root's; choose another with %s", flag)
-	case syscall.EADDRNOTAVAIL:
-		return fault.Hint(fmt.Errorf("listen on %s (%s): this machine has no such address: %w", u.String(), who, sys), "%s has to name one of its own", flag)
-	}
-	return fmt.Errorf("listen on %s (%s): %w", u.String(), who, err)
-}
-
-// hostOf is the address part of a URL: host and port, or the path of a socket.
-func hostOf(u url.URL) string {
-	if strings.HasPrefix(u.Scheme, "unix") {
-		return u.Host + u.Path
-	}
-	return u.Host
-}
-
-// boundURLs is the client URLs with the ports that were bound.
-func boundURLs(cfg *embed.Config, doors []door) []url.URL {
-	urls := slices.Concat(cfg.ListenClientUrls, cfg.ListenClientHttpUrls)
-	for i, d := range doors {
-		urls[i] = withPort(urls[i], d.Addr())
-	}
-	return urls
-}
-
-func withPort(u url.URL, bound net.Addr) url.URL {
-	if tcp, ok := bound.(*net.TCPAddr); ok {
-		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(tcp.Port))
-	}
-	return u
-}
 
 // probePeers says whether the peer addresses are free, and picks a port where one
 // is 0. The engine binds them itself a moment later, so a picked port may be gone
@@ -158,12 +32,12 @@ func probePeers(cfg *embed.Config) ([]url.URL, error) {
 	}()
 	urls := slices.Clone(cfg.ListenPeerUrls)
 	for i, u := range urls {
-		l, err := listen(u, "peer", cfg)
+		l, err := front.Bind(u, "peer", cfg.SocketOpts)
 		if err != nil {
 			return nil, err
 		}
 		probes = append(probes, l)
-		urls[i] = withPort(u, l.Addr())
+		urls[i] = front.Bound(u, l.Addr())
 	}
 	return urls, nil
 }
@@ -176,12 +50,6 @@ func retryPorts(picked bool, start func() error) error {
 		if !picked || tries == 5 || !errors.Is(err, syscall.EADDRINUSE) {
 			return err
 		}
-	}
-}
-
-func closeDoors(doors []door) {
-	for _, d := range doors {
-		d.Close()
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/front"
 	"flotilla/internal/kv/mvcc"
 )
 
@@ -67,7 +68,8 @@ func (m *Member) urls(of *[]url.URL) []string {
 // the cluster removed the member, else what went wrong. A failure before the
 // engine has written anything leaves the data directory as it was.
 func (m *Member) Run(ctx context.Context, ready func()) error {
-	if err := checkExposure(m.cfg); err != nil {
+	allowed := front.Allowed{PlainHTTP: m.cfg.AllowPlainHTTP, AnonymousTLS: m.cfg.AllowAnonymousTLS}
+	if err := front.CheckExposure(front.Audiences(m.cfg.Engine), allowed); err != nil {
 		return err
 	}
 	engineLog := newEngineLog(m.log, m.now)
@@ -79,13 +81,13 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	doors, err := bindClients(cfg)
+	clients, err := m.listen(cfg)
 	if err != nil {
 		return err
 	}
-	defer closeDoors(doors)
+	defer clients.Close()
 
-	e, err := m.startEngine(ctx, cfg, fresh, doors, engineLog)
+	e, err := m.startEngine(ctx, cfg, fresh, clients.URLs(), engineLog)
 	if err != nil {
 		return ignoreCancel(ctx, err)
 	}
@@ -97,7 +99,17 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 		return ignoreCancel(ctx, err)
 	}
 	engineLog.enter(running)
-	return m.serve(ctx, e, doors, engineLog, ready)
+	return m.serve(ctx, e, clients, engineLog, ready)
+}
+
+// listen binds the client addresses.
+func (m *Member) listen(cfg *embed.Config) (*front.Front, error) {
+	c, err := front.Of(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.Log = m.log
+	return front.Listen(c)
 }
 
 // settle completes the engine's configuration and has the engine check it.
@@ -120,8 +132,7 @@ func (m *Member) settle(log *engineLog) (*embed.Config, error) {
 
 // startEngine gives the engine its addresses and starts it. A fresh data directory
 // is put back as it was if the engine gives up before it wrote its log.
-func (m *Member) startEngine(ctx context.Context, cfg *embed.Config, fresh bool, doors []door, log *engineLog) (*embed.Etcd, error) {
-	clients := boundURLs(cfg, doors)
+func (m *Member) startEngine(ctx context.Context, cfg *embed.Config, fresh bool, clients []url.URL, log *engineLog) (*embed.Etcd, error) {
 	var e *embed.Etcd
 	var peers []url.URL
 	err := retryPorts(hasPortZero(cfg.ListenPeerUrls), func() (err error) {
@@ -273,7 +284,7 @@ func ended(e *embed.Etcd) error {
 }
 
 // serve runs the gateway and the servers on the running engine until ctx is done.
-func (m *Member) serve(ctx context.Context, e *embed.Etcd, doors []door, log *engineLog, ready func()) error {
+func (m *Member) serve(ctx context.Context, e *embed.Etcd, clients *front.Front, log *engineLog, ready func()) error {
 	client := v3client.New(e.Server)
 	defer client.Close()
 	store := mvcc.New(mvcc.Config{
@@ -289,11 +300,11 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, doors []door, log *en
 	}
 	defer gateway.stop()
 
-	servers, err := m.newServers(e, store, doors)
+	servers, err := m.newServers(e, store, clients)
 	if err != nil {
 		return err
 	}
-	servers.start(doors)
+	servers.start()
 	following, unfollow := context.WithCancel(ctx)
 	defer unfollow()
 	go m.followLeader(following, e.Server)
@@ -309,7 +320,6 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, doors []door, log *en
 		err = ended(e)
 	}
 	log.enter(stopping)
-	closeDoors(doors)
 	servers.stop()
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"flotilla/internal/kv/front"
 	"flotilla/internal/kv/mvcc"
 )
 
@@ -29,9 +30,13 @@ import (
 // stops.
 const stopGrace = time.Second
 
+// headerTimeout is how long a request may take to arrive as far as its header. The
+// front is as patient with the first bytes of a connection.
+const headerTimeout = 5 * time.Minute
+
 // servers is the gRPC and the HTTP server behind the front.
 type servers struct {
-	front  *front
+	front  *front.Front
 	grpc   *grpc.Server
 	http   *http.Server
 	calls  *inflight          // unary gRPC calls that run
@@ -41,17 +46,17 @@ type servers struct {
 	wg     sync.WaitGroup
 }
 
-func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, doors []door) (*servers, error) {
+func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, f *front.Front) (*servers, error) {
 	cfg := e.Config()
 	s := &servers{
-		front:  newFront(m.log, doors[0].Addr()),
+		front:  f,
 		calls:  newInflight(),
 		failed: make(chan error, 2),
 	}
 	s.grpc = newGRPC(e.Server, &cfg, s.calls)
 	if cfg.EnableGRPCGateway {
 		var err error
-		if s.json, err = newJSONGateway(s.front.grpc); err != nil {
+		if s.json, err = newJSONGateway(f); err != nil {
 			return nil, fmt.Errorf("start the JSON gateway: %w", err)
 		}
 	}
@@ -59,7 +64,7 @@ func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, doors []door) (*se
 	s.unwait = unwait
 	s.http = &http.Server{
 		Handler:           m.handler(e.Server, &cfg, store, s.json, stopping),
-		ReadHeaderTimeout: openingTimeout,
+		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(m.log.Handler(), slog.LevelDebug), // complaints about clients
 	}
 	return s, nil
@@ -68,7 +73,7 @@ func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, doors []door) (*se
 // newGRPC is the v3 API as the engine serves it, on connections that the front has
 // accepted.
 func newGRPC(server *etcdserver.EtcdServer, cfg *embed.Config, calls *inflight) *grpc.Server {
-	opts := []grpc.ServerOption{grpc.Creds(finished{})}
+	opts := []grpc.ServerOption{grpc.Creds(front.Credentials())}
 	if cfg.GRPCKeepAliveMinTime > 0 {
 		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: cfg.GRPCKeepAliveMinTime}))
 	}
@@ -84,13 +89,10 @@ func newGRPC(server *etcdserver.EtcdServer, cfg *embed.Config, calls *inflight) 
 	return gs
 }
 
-func (s *servers) start(doors []door) {
-	s.run("HTTP server", func() error { return s.http.Serve(s.front.http) })
-	s.run("gRPC server", func() error { return s.grpc.Serve(s.front.grpc) })
-	for _, d := range doors {
-		s.front.wg.Add(1)
-		go s.front.serve(d)
-	}
+func (s *servers) start() {
+	s.run("HTTP server", func() error { return s.http.Serve(s.front.HTTP()) })
+	s.run("gRPC server", func() error { return s.grpc.Serve(s.front.GRPC()) })
+	s.front.Serve()
 }
 
 func (s *servers) run(name string, serve func() error) {
@@ -103,10 +105,9 @@ func (s *servers) run(name string, serve func() error) {
 	})
 }
 
-// stop ends both servers: watches at once, other requests within stopGrace. The
-// doors are closed before.
+// stop ends both servers: watches at once, other requests within stopGrace.
 func (s *servers) stop() {
-	s.front.close()
+	s.front.Close()
 	s.unwait()
 	if s.json != nil {
 		s.json.close()

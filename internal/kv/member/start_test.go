@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/holder"
 	"flotilla/internal/logx"
 )
 
@@ -41,7 +42,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer l.Close()
 	busy := "http://" + l.Addr().String()
-	self := process(os.Getpid())
+	self := holder.Process(os.Getpid())
 
 	for _, who := range []string{"client", "peer"} {
 		t.Run(who, func(t *testing.T) {
@@ -63,7 +64,7 @@ func TestDataDirRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	m := start(t, alone(t, "n1", dir))
 
-	wantParts(t, refused(t, alone(t, "n1", dir)), dir, "in use by "+process(os.Getpid()))
+	wantParts(t, refused(t, alone(t, "n1", dir)), dir, "in use by "+holder.Process(os.Getpid()))
 	if err := m.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,47 +128,6 @@ func freeURL(t testing.TB) string {
 	}
 	defer l.Close()
 	return "http://" + l.Addr().String()
-}
-
-func TestExposure(t *testing.T) {
-	for _, test := range []struct {
-		name           string
-		client, peer   string
-		clientCert     bool
-		peerCert       bool
-		plain, anyone  bool
-		want, wantHint string // "": permitted
-	}{
-		{name: "loopback", client: "http://127.0.0.1:1,http://localhost:2,http://[::1]:3", peer: "http://127.0.0.1:4"},
-		{name: "unix socket", client: "unix://localhost:1", peer: "http://127.0.0.1:4"},
-		{name: "plain client", client: "http://10.0.0.1:1", peer: "http://127.0.0.1:4", want: "http://10.0.0.1:1 (client)", wantHint: "--allow-plain-http"},
-		{name: "plain on all", client: "http://0.0.0.0:1", peer: "http://127.0.0.1:4", want: "http://0.0.0.0:1 (client)", wantHint: "--allow-plain-http"},
-		{name: "plain peer", client: "http://127.0.0.1:1", peer: "http://10.0.0.1:4", want: "http://10.0.0.1:4 (peer)", wantHint: "--allow-plain-http"},
-		{name: "plain permitted", client: "http://10.0.0.1:1", peer: "http://10.0.0.1:4", plain: true},
-		{name: "https without client certificates", client: "https://10.0.0.1:1", peer: "http://127.0.0.1:4", want: "--client-cert-auth", wantHint: "--allow-anonymous-https"},
-		{name: "https permitted", client: "https://10.0.0.1:1", peer: "https://10.0.0.1:4", anyone: true},
-		{name: "https with client certificates", client: "https://10.0.0.1:1", peer: "https://10.0.0.1:4", clientCert: true, peerCert: true},
-		{name: "peers without", client: "https://10.0.0.1:1", peer: "https://10.0.0.1:4", clientCert: true, want: "--peer-client-cert-auth", wantHint: "--allow-anonymous-https"},
-		{name: "one permission is not the other", client: "https://10.0.0.1:1", peer: "http://127.0.0.1:4", plain: true, want: "https://10.0.0.1:1", wantHint: "--allow-anonymous-https"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			cfg := Defaults()
-			cfg.Engine.ListenClientUrls, cfg.Engine.ListenPeerUrls = mustURLs(test.client), mustURLs(test.peer)
-			cfg.Engine.ClientTLSInfo.ClientCertAuth, cfg.Engine.PeerTLSInfo.ClientCertAuth = test.clientCert, test.peerCert
-			cfg.AllowPlainHTTP, cfg.AllowAnonymousTLS = test.plain, test.anyone
-			err := checkExposure(cfg)
-			if test.want == "" {
-				if err != nil {
-					t.Fatalf("refused: %v", err)
-				}
-				return
-			}
-			if err == nil {
-				t.Fatal("permitted")
-			}
-			wantParts(t, err.Error()+strings.Join(fault.Hints(err), " "), test.want, test.wantHint)
-		})
-	}
 }
 
 func TestExposureReportsAll(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"flotilla/internal/kv/front"
 )
 
 // jsonGateway is the v3 API as JSON below /v3/, as the engine offers it. It talks
@@ -24,16 +26,12 @@ type jsonGateway struct {
 	conn   *grpc.ClientConn
 }
 
-func newJSONGateway(to *queue) (*jsonGateway, error) {
+func newJSONGateway(to *front.Front) (*jsonGateway, error) {
 	conn, err := grpc.NewClient("passthrough:store",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			if !to.put(theirs) {
-				return nil, net.ErrClosed
-			}
-			return ours, nil
+			return to.DialGRPC()
 		}))
 	if err != nil {
 		return nil, err

@@ -1,4 +1,7 @@
-package member
+// Package holder finds out which process holds a port or a lock, to make an error
+// message helpful. It looks in /proc; every failure to find out is the empty
+// answer.
+package holder
 
 import (
 	"bufio"
@@ -14,12 +17,9 @@ import (
 	"syscall"
 )
 
-// Who holds a port or a file is looked up in /proc to make an error message
-// helpful. Every failure to find out is the empty answer.
-
-// portHolder names the process that listens on the address, such as
+// OfPort names the process that listens on the address, such as
 // "process 1234 (etcd)", "" if it cannot be seen.
-func portHolder(hostport string) string {
+func OfPort(hostport string) string {
 	host, port, err := net.SplitHostPort(hostport)
 	if err != nil {
 		return ""
@@ -37,7 +37,7 @@ func portHolder(hostport string) string {
 		inode := listenerInode(f, ip, uint16(want))
 		f.Close()
 		if inode != "" {
-			return process(socketOwner("socket:[" + inode + "]"))
+			return Process(socketOwner("socket:[" + inode + "]"))
 		}
 	}
 	return ""
@@ -93,8 +93,8 @@ func socketOwner(link string) int {
 	return 0
 }
 
-// lockHolder names the process that holds a lock on the file.
-func lockHolder(path string) string {
+// OfLock names the process that holds a lock on the file, as OfPort.
+func OfLock(path string) string {
 	st, err := os.Stat(path)
 	if err != nil {
 		return ""
@@ -108,7 +108,7 @@ func lockHolder(path string) string {
 		return ""
 	}
 	defer f.Close()
-	return process(lockPID(f, sys.Ino))
+	return Process(lockPID(f, sys.Ino))
 }
 
 // lockPID finds the owner of a lock on the inode in a table of the form of
@@ -128,8 +128,8 @@ func lockPID(table io.Reader, inode uint64) int {
 	return 0
 }
 
-// process is "process 1234 (name)", "" for none.
-func process(pid int) string {
+// Process is "process 1234 (name)", "" for none.
+func Process(pid int) string {
 	if pid <= 0 {
 		return ""
 	}
@@ -140,8 +140,8 @@ func process(pid int) string {
 	return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(name)))
 }
 
-// heldBy is " by WHO" for an error text, "" where nobody can be seen.
-func heldBy(who string) string {
+// By is " by WHO" for an error text, "" where nobody can be seen.
+func By(who string) string {
 	if who == "" {
 		return ""
 	}

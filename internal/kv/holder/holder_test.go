@@ -1,4 +1,4 @@
-package member
+package holder
 
 import (
 	"net/netip"

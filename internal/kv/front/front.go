@@ -1,4 +1,4 @@
-package member
+package front
 
 import (
 	"context"
@@ -6,9 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
 // preface is what every HTTP/2 connection opens with (RFC 9113, section 3.4).
@@ -32,12 +35,25 @@ type door struct {
 	tls *tls.Config // nil: plain
 }
 
-// front takes connections from all doors and hands each, once it has shown what
-// it speaks, to the queue of one of the two servers.
-type front struct {
-	log  *slog.Logger
-	http *queue
-	grpc *queue
+// Config says where a front listens. Log is required, and one URL in Listen.
+type Config struct {
+	Listen []url.URL // http, https, unix or unixs; port 0: the system picks one
+	// ListenHTTP are addresses for HTTP/1 alone; if there are any, those in Listen
+	// serve gRPC alone.
+	ListenHTTP []url.URL
+	TLS        TLS // for https and unixs
+	Sockets    transport.SocketOpts
+	Log        *slog.Logger
+}
+
+// Front takes connections at all its addresses and hands each, once it has shown
+// what it speaks, to one of two listeners. Listen makes one.
+type Front struct {
+	log   *slog.Logger
+	doors []door
+	urls  []url.URL
+	http  *queue
+	grpc  *queue
 
 	mu      sync.Mutex
 	opening map[net.Conn]struct{} // not yet handed on
@@ -45,12 +61,52 @@ type front struct {
 	wg      sync.WaitGroup
 }
 
-func newFront(log *slog.Logger, addr net.Addr) *front {
-	return &front{log: log, http: newQueue(addr), grpc: newQueue(addr), opening: map[net.Conn]struct{}{}}
+// Listen binds all addresses, or none and says why. Clients may connect from then
+// on, and wait until Serve.
+func Listen(cfg Config) (*Front, error) {
+	doors, err := bind(cfg)
+	if err != nil {
+		return nil, err
+	}
+	addr := doors[0].Addr()
+	return &Front{
+		log: cfg.Log, doors: doors, urls: boundURLs(cfg, doors),
+		http: newQueue(addr), grpc: newQueue(addr), opening: map[net.Conn]struct{}{},
+	}, nil
+}
+
+// URLs is where the front listens, with the ports that were bound.
+func (f *Front) URLs() []url.URL { return slices.Clone(f.urls) }
+
+// HTTP is a listener for the connections that speak HTTP/1. Each call makes one:
+// closing it leaves the front open, so that another server may take over, and what
+// arrives in between waits.
+func (f *Front) HTTP() net.Listener { return f.http.listener() }
+
+// GRPC is a listener, as HTTP, for the connections that open with the HTTP/2
+// preface. A server on it wants Credentials.
+func (f *Front) GRPC() net.Listener { return f.grpc.listener() }
+
+// DialGRPC is a connection of this process to whoever accepts from GRPC; it
+// speaks from the preface on, without TLS.
+func (f *Front) DialGRPC() (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	if !f.grpc.put(theirs) {
+		return nil, net.ErrClosed
+	}
+	return ours, nil
+}
+
+// Serve begins to accept. It returns at once.
+func (f *Front) Serve() {
+	for _, d := range f.doors {
+		f.wg.Add(1)
+		go f.serve(d)
+	}
 }
 
 // serve accepts at one door until the door is closed.
-func (f *front) serve(d door) {
+func (f *Front) serve(d door) {
 	defer f.wg.Done()
 	var pause time.Duration
 	for {
@@ -76,7 +132,7 @@ func (f *front) serve(d door) {
 }
 
 // enter notes a connection so that close finds it.
-func (f *front) enter(conn net.Conn) bool {
+func (f *Front) enter(conn net.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.closed {
@@ -86,7 +142,7 @@ func (f *front) enter(conn net.Conn) bool {
 	return !f.closed
 }
 
-func (f *front) leave(conn net.Conn) {
+func (f *Front) leave(conn net.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.opening, conn)
@@ -94,7 +150,7 @@ func (f *front) leave(conn net.Conn) {
 }
 
 // open finds out what the connection speaks and hands it on.
-func (f *front) open(d door, raw net.Conn) {
+func (f *Front) open(d door, raw net.Conn) {
 	defer f.leave(raw)
 	conn, err := handshake(raw, d.tls)
 	if err != nil {
@@ -118,15 +174,19 @@ func (f *front) open(d door, raw net.Conn) {
 	}
 }
 
-// close ends the connections that have not said anything yet and waits for the
-// doors, which the caller has closed.
-func (f *front) close() {
+// Close stops listening, ends the connections that have not said anything yet and
+// closes both listeners. Connections that were handed on are their servers'. It
+// may be called again, and without Serve.
+func (f *Front) Close() {
+	closeDoors(f.doors)
 	f.mu.Lock()
 	f.closed = true
 	for conn := range f.opening {
 		conn.Close()
 	}
 	f.mu.Unlock()
+	f.http.close()
+	f.grpc.close()
 	f.wg.Wait()
 }
 
@@ -173,7 +233,7 @@ func (r *replay) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// queue is a listener whose connections somebody else accepted.
+// queue is connections that a front has accepted for a server.
 type queue struct {
 	addr  net.Addr
 	conns chan net.Conn
@@ -181,13 +241,11 @@ type queue struct {
 	once  sync.Once
 }
 
-var _ net.Listener = (*queue)(nil)
-
 func newQueue(addr net.Addr) *queue {
 	return &queue{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
-// put hands a connection to the server; false when it no longer takes any.
+// put hands a connection to whoever accepts; false when nobody will any more.
 func (q *queue) put(conn net.Conn) bool {
 	select {
 	case q.conns <- conn:
@@ -197,21 +255,37 @@ func (q *queue) put(conn net.Conn) bool {
 	}
 }
 
-func (q *queue) Accept() (net.Conn, error) {
-	select {
-	case conn := <-q.conns:
-		return conn, nil
-	case <-q.done:
-		return nil, net.ErrClosed
-	}
+func (q *queue) close() { q.once.Do(func() { close(q.done) }) }
+
+func (q *queue) listener() net.Listener {
+	return &listener{queue: q, closed: make(chan struct{})}
 }
 
-func (q *queue) Close() error {
-	q.once.Do(func() { close(q.done) })
+// listener is one server's view of a queue.
+type listener struct {
+	queue  *queue
+	closed chan struct{}
+	once   sync.Once
+}
+
+var _ net.Listener = (*listener)(nil)
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.queue.conns:
+		return conn, nil
+	case <-l.closed:
+	case <-l.queue.done:
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 
-func (q *queue) Addr() net.Addr { return q.addr }
+func (l *listener) Addr() net.Addr { return l.queue.addr }
 
 // byProtocol makes a server choose what a client is spoken to in: a client that
 // can speak HTTP/1.1 (a browser, curl) wants the v2 API, and only a client that
