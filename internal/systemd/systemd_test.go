@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,7 +28,7 @@ import (
 // there it is the tests that need a systemd.
 func TestOnSystemd(t *testing.T) {
 	if !inside() {
-		t.Log(runOnMachine(t, "-test.run=^TestOnSystemd$", "-test.v", "-test.timeout=2m"))
+		t.Log(runOnMachine(t, "-test.run="+chosen(), "-test.v", "-test.timeout=2m"))
 		return
 	}
 	t.Run("conformance", func(t *testing.T) {
@@ -63,6 +64,14 @@ func TestOnSystemd(t *testing.T) {
 			test(t, m)
 		})
 	}
+}
+
+// chosen is what -run names, if that is a part of TestOnSystemd, and else all of it.
+func chosen() string {
+	if run := flag.Lookup("test.run").Value.String(); strings.Contains(run, "TestOnSystemd/") {
+		return run
+	}
+	return "^TestOnSystemd$"
 }
 
 func subject(t *testing.T, cfg systemd.Config, open func(systemd.Config) *systemd.Manager) unittest.Subject {
