@@ -57,7 +57,8 @@ func serve(ctx context.Context, cfg Config, readyFD int) error {
 	cfg.Subreaper = true
 	syscall.Umask(0o022)
 	// Services expect SIGPIPE to be ignored (systemd.exec(5), "IgnoreSIGPIPE=").
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
+	outlast(syscall.SIGHUP)
 	tell := readyTeller(readyFD)
 	s := New(cfg)
 	// SIGTERM, by way of ctx, is an orderly shutdown: Serve itself must not end.
@@ -84,6 +85,19 @@ func serve(ctx context.Context, cfg Config, readyFD int) error {
 	}
 	_ = os.Remove(s.socket())
 	return errors.Join(err, <-answered)
+}
+
+// outlast makes sig do nothing to us, and so with all signals that we came to ignore
+// from whoever started us. They are caught and dropped: what is ignored would be so
+// in the services too, and a shell cannot trap what it was born ignoring.
+func outlast(sig syscall.Signal) {
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, sig)
+	for other := syscall.Signal(1); other < 32; other++ {
+		if other != syscall.SIGPIPE && signal.Ignored(other) {
+			signal.Notify(dropped, other)
+		}
+	}
 }
 
 // readyTeller returns what tells the starter how the start went; it speaks once.
