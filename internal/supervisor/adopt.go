@@ -105,7 +105,7 @@ func (s *Supervisor) adoptUnit(name string, r record, kept map[string]bool) {
 		}
 		kept[rec.Path] = true
 		u.outputs = append(u.outputs, o)
-		o.begin(rec.PID)
+		o.begin()
 	}
 	if u.m.State.Inactive() {
 		return

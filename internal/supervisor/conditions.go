@@ -14,14 +14,14 @@ import (
 // and Asserts").
 func (s *Supervisor) checkConditions(u *svc) (ended bool, r unit.Result) {
 	list := u.m.Config().Conditions
-	if c, ok := unmet(list, true); ok {
-		s.logUnit(u.name, 3, fmt.Sprintf("%s: Starting requested but asserts failed: %s", u.name, c))
-		s.explain(u, unit.Start, unit.Failed)
-		return true, unit.Failed
-	}
 	if c, ok := unmet(list, false); ok {
 		s.logUnit(u.name, 6, fmt.Sprintf("%s was skipped because of an unmet condition check (%s).", u.title(), c))
 		return true, unit.Done
+	}
+	if c, ok := unmet(list, true); ok {
+		s.logUnit(u.name, 5, fmt.Sprintf("%s: Starting requested but asserts failed: %s", u.name, c))
+		s.explain(u, unit.Start, unit.Assert)
+		return true, unit.Assert
 	}
 	return false, ""
 }

@@ -24,6 +24,10 @@ func (u *svc) apply(list []service.Effect) {
 		e := list[0]
 		list = append(list[1:], u.do(e)...)
 	}
+	// What a command prints comes after what is said of its start.
+	for _, o := range u.outputs {
+		o.begin()
+	}
 	u.arm()
 	u.s.publish(u)
 }
@@ -169,7 +173,7 @@ func (u *svc) kill(k service.Kill) {
 		}
 	}
 	if k.Group && k.Signal == 9 {
-		u.group.KillAll() // also what was forked meanwhile
+		u.group.KillEach() // also what was forked meanwhile
 	}
 }
 
@@ -210,5 +214,6 @@ func (u *svc) changed(e service.Changed) {
 		u.closeRun()
 	}
 	u.group.Remove()
+	u.s.spent = true
 	u.s.afterEnd(u, e)
 }

@@ -134,6 +134,8 @@ type output struct {
 	mu   sync.Mutex // held while reading
 	part []byte     // the beginning of a line
 	done bool
+
+	begun bool // it is being read; belongs to the loop
 }
 
 func (o *output) open() error {
@@ -146,9 +148,12 @@ func (o *output) open() error {
 	return err
 }
 
-func (o *output) begin(pid int) {
-	o.PID = pid
-	go o.read()
+// begin reads from now on, unless it does so already.
+func (o *output) begin() {
+	if !o.begun {
+		o.begun = true
+		go o.read()
+	}
 }
 
 // read carries lines until the last writer has gone.

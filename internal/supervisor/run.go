@@ -113,10 +113,8 @@ func (s *Supervisor) begin(j unit.Job) bool {
 	switch j.Kind {
 	case unit.Start:
 		return s.beginStart(u)
-	case unit.Stop:
+	case unit.Stop, unit.Restart:
 		return s.beginStop(u)
-	case unit.Restart:
-		return s.beginRestart(u)
 	case jobs.Reload:
 		return s.beginReload(u)
 	default:
@@ -136,13 +134,13 @@ func (s *Supervisor) beginStart(u *svc) bool {
 		s.queue.Begin(u.name)
 		return true
 	}
+	if done, r := s.checkConditions(u); done {
+		s.finish(u.name, r)
+		return true
+	}
 	if missing := s.unbound(u); missing != "" {
 		s.logUnit(u.name, 4, fmt.Sprintf("%s: Bound to unit %s, but unit isn't active.", u.name, missing))
 		s.finish(u.name, unit.Dependency)
-		return true
-	}
-	if done, r := s.checkConditions(u); done {
-		s.finish(u.name, r)
 		return true
 	}
 	s.queue.Begin(u.name)
@@ -162,32 +160,28 @@ func (s *Supervisor) unbound(u *svc) string {
 	return ""
 }
 
+// beginStop begins a stop job, and a restart job, which begins with a stop.
 func (s *Supervisor) beginStop(u *svc) bool {
-	if u.m.State.Inactive() {
-		s.finish(u.name, unit.Done)
+	st := u.m.State
+	if st.Inactive() {
+		s.stopped(u)
 		return true
 	}
 	s.queue.Begin(u.name)
-	s.tellStopping(u)
-	u.apply(u.m.Stop(s.now()))
-	return true
-}
-
-func (s *Supervisor) tellStopping(u *svc) {
-	if st := u.m.State; st != service.AutoRestart && st != service.Active {
+	if st != service.AutoRestart && st != service.Active {
 		s.logUnit(u.name, 6, fmt.Sprintf("Stopping %s...", u.title()))
 	}
-}
-
-func (s *Supervisor) beginRestart(u *svc) bool {
-	if u.m.State.Inactive() {
-		s.queue.Stopped(u.name)
-		return true
-	}
-	s.queue.Begin(u.name)
-	s.tellStopping(u)
 	u.apply(u.m.Stop(s.now()))
 	return true
+}
+
+// stopped ends a stop job, and makes a restart job the start that follows.
+func (s *Supervisor) stopped(u *svc) {
+	if u.Restarting() {
+		s.queue.Stopped(u.name)
+		return
+	}
+	s.finish(u.name, unit.Done)
 }
 
 func (s *Supervisor) beginReload(u *svc) bool {
@@ -222,6 +216,7 @@ func (s *Supervisor) finish(name string, r unit.Result) {
 }
 
 func (s *Supervisor) ended(list []jobs.Ended) {
+	s.spent = s.spent || len(list) > 0
 	for _, e := range list {
 		if u := s.units[e.Unit]; u != nil && e.Result == unit.Dependency && e.Kind != jobs.Verify {
 			s.explain(u, e.Kind, e.Result)
@@ -243,15 +238,10 @@ func (s *Supervisor) jobStateChanged(u *svc, e service.Changed) {
 	switch kind {
 	case unit.Start:
 		s.startChanged(u, e)
-	case unit.Stop:
+	case unit.Stop, unit.Restart:
 		if e.To.Inactive() {
 			s.explain(u, unit.Stop, unit.Done)
-			s.finish(u.name, unit.Done)
-		}
-	case unit.Restart:
-		if e.To.Inactive() {
-			s.explain(u, unit.Stop, unit.Done)
-			s.queue.Stopped(u.name)
+			s.stopped(u)
 		}
 	case jobs.Reload:
 		s.reloadChanged(u, e)
@@ -265,14 +255,16 @@ func (s *Supervisor) startChanged(u *svc, e service.Changed) {
 		if e.To != service.Start || cfg.Type != service.Simple {
 			s.logUnit(u.name, 6, fmt.Sprintf("Starting %s...", u.title()))
 		}
-	case e.To.Up(), e.To == service.Dead:
-		if u.m.Result != service.SkipCondition {
-			s.explain(u, unit.Start, unit.Done)
-		}
-		s.finish(u.name, unit.Done)
-	case e.To == service.Failed:
+	case e.To == service.Failed, e.From.Inactive() && e.To.Inactive():
+		// From dead to dead is a start that the start limit refused.
 		s.explain(u, unit.Start, unit.Failed)
 		s.finish(u.name, unit.Failed)
+	case u.m.Result == service.SkipCondition && e.To == service.Dead:
+		s.logUnit(u.name, 6, fmt.Sprintf("Condition check resulted in %s being skipped.", u.title()))
+		s.finish(u.name, unit.Done)
+	case e.To.Up(), e.To == service.Dead:
+		s.explain(u, unit.Start, unit.Done)
+		s.finish(u.name, unit.Done)
 	}
 }
 
@@ -299,6 +291,8 @@ func (s *Supervisor) explain(u *svc, kind unit.Kind, r unit.Result) {
 	switch {
 	case r == unit.Dependency:
 		s.logUnit(u.name, 4, fmt.Sprintf("Dependency failed for %s.", u.title()))
+	case r == unit.Assert:
+		s.logUnit(u.name, 3, fmt.Sprintf("Assertion failed for %s.", u.title()))
 	case r == unit.Failed:
 		s.logUnit(u.name, 3, fmt.Sprintf("Failed to start %s.", u.title()))
 	case kind == unit.Stop:

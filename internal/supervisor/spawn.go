@@ -75,7 +75,7 @@ func (u *svc) startWith(spec proc.Spec, e service.Spawn) (int, error) {
 	}
 	pidKnown <- pid
 	if st.out != nil {
-		st.out.begin(pid)
+		st.out.PID = pid
 		u.outputs = append(u.outputs, st.out)
 	}
 	return pid, nil

@@ -84,6 +84,7 @@ type Supervisor struct {
 	nextID   int
 	waiting  map[int]request
 	watchers map[*watcher]bool
+	spent    bool  // there may be units to unload
 	stopping bool  // a shutdown is under way
 	over     bool  // the loop ends after this event ...
 	failure  error // ... with this error
@@ -269,6 +270,7 @@ func (s *Supervisor) settle() {
 		return
 	}
 	s.dispatch()
+	s.collect()
 	if s.stopping && s.queue.Len() == 0 {
 		s.finishShutdown()
 	}

@@ -490,3 +490,39 @@ func TestRefusalOverTheSocket(t *testing.T) {
 		t.Errorf("without a directory: %v", err)
 	}
 }
+
+// As in systemd's journal a simple service is first started and then prints.
+func TestStartedComesBeforeOutput(t *testing.T) {
+	s := inProcess(t, Config{Dir: shortTempDir(t)})
+	for i := range 20 {
+		name := fmt.Sprintf("talk%d.service", i)
+		install(t, s, name, "[Service]", "ExecStart=/bin/echo hello")
+		run(t, s, unit.Job{Kind: unit.Start, Unit: name})
+		wantMessage(t, s, name, "hello")
+		got := messages(t, s, name)
+		if want := "Started " + name + "."; got[0] != want {
+			t.Fatalf("the log is %q, want %q first", got, want)
+		}
+	}
+}
+
+// A unit that is through is unloaded as soon as nobody names it.
+func TestUnload(t *testing.T) {
+	s := inProcess(t, Config{Dir: shortTempDir(t)})
+	install(t, s, "keep.service", "[Unit]", "After=named.service", "[Service]", "ExecStart=/bin/sleep 1000")
+	run(t, s, unit.Job{Kind: unit.Start, Unit: "keep.service"})
+	for _, name := range []string{"named.service", "alone.service"} {
+		install(t, s, name, "[Service]", "Type=oneshot", "SuccessExitStatus=7", "ExecStart=/bin/sh -c 'exit 7'")
+		run(t, s, unit.Job{Kind: unit.Start, Unit: name})
+	}
+	if st := status(t, s, "named.service"); st.ExitCode != 7 || st.Since.IsZero() {
+		t.Errorf("a unit that is named: %+v", st)
+	}
+	if st := status(t, s, "alone.service"); st.ExitCode != 0 || !st.Since.IsZero() || st.Active != "inactive" {
+		t.Errorf("a unit that nobody names: %+v", st)
+	}
+	run(t, s, unit.Job{Kind: unit.Stop, Unit: "keep.service"})
+	if st := status(t, s, "named.service"); st.ExitCode != 0 || !st.Since.IsZero() {
+		t.Errorf("a unit that nobody names any more: %+v", st)
+	}
+}

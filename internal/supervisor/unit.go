@@ -110,9 +110,27 @@ func (g graph) Node(name string) jobs.Node {
 	case unitfile.IsTemplate(name):
 		return jobs.Node{Err: fmt.Errorf("unit name %s is missing the instance name", name), State: service.Dead}
 	case u.bad != nil:
-		return jobs.Node{Err: fmt.Errorf("unit %s has a bad unit file: %w", name, u.bad), State: u.m.State}
+		return jobs.Node{Err: fmt.Errorf("unit %s has a bad unit file: %w", name, u.bad), State: u.m.State, Through: u.m.Through()}
 	}
-	return jobs.Node{Deps: u.m.Config().Deps, State: u.m.State}
+	return jobs.Node{Deps: u.m.Config().Deps, State: u.m.State, Through: u.m.Through()}
+}
+
+// collect unloads the units that are through and that nobody names, as systemd does:
+// the result of their last run, their counters and their start limit are gone then.
+func (s *Supervisor) collect() {
+	if !s.spent {
+		return
+	}
+	s.spent = false
+	loaded := s.queue.Loaded(graph{s})
+	for _, name := range sortedKeys(s.units) {
+		if u := s.units[name]; !loaded[name] && u.m.Through() && u.m.Unload() {
+			u.ran, u.mainStart = nil, time.Time{}
+			s.forgetState(name)
+			s.refresh(u)
+			s.publish(u)
+		}
+	}
 }
 
 // reached are the targets that a machine has passed when we run.
@@ -184,6 +202,12 @@ func (u *svc) Lone() int {
 		found = pid
 	}
 	return found
+}
+
+// Restarting implements service.World.
+func (u *svc) Restarting() bool {
+	kind, _, ok := u.s.queue.Job(u.name)
+	return ok && kind == unit.Restart
 }
 
 // begin prepares a run: its id and its cgroup.

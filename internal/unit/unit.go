@@ -17,7 +17,10 @@ import (
 // text: trying the same text again is of no use. Other errors may pass.
 var ErrRefused = errors.New("unit refused")
 
-// Status is what the init system says of one unit.
+// Status is what the init system says of one unit. A unit that is inactive, has no
+// job and is named by no unit that is loaded is unloaded: what it remembered of its
+// last run (Result, ExitCode, Since, Restarts) is gone then, as is the count of its
+// starts. A failed unit is kept, unless its CollectMode= says otherwise.
 type Status struct {
 	Name        string
 	Description string
@@ -60,6 +63,7 @@ const (
 	Failed     Result = "failed"
 	Dependency Result = "dependency"
 	Skipped    Result = "skipped"
+	Assert     Result = "assert" // an Assert*= of the unit does not hold
 )
 
 // Outcome is the end of one job. Err is set, and Result empty, when the job could

@@ -25,10 +25,17 @@ type Node struct {
 	Err      error // the unit cannot be started: it does not exist, or its file is bad
 	External bool  // not ours: a target that the machine has reached, counted as active
 	State    service.State
+	Through  bool // it may be unloaded once nobody names it
 }
 
 // active reports whether the unit is up or on its way.
 func (n Node) active() bool { return n.External || !n.State.Inactive() }
+
+// named are all units that the unit has a relation to.
+func (n Node) named() []string {
+	return slices.Concat(n.Requires, n.Requisite, n.Wants, n.BindsTo, n.PartOf, n.Conflicts,
+		n.After, n.Before, n.OnFailure, n.OnSuccess)
+}
 
 // Graph tells of units.
 type Graph interface {

@@ -86,6 +86,28 @@ func (q *Queue) end(name string, r unit.Result) Ended {
 	return Ended{Unit: name, Kind: e.kind, Result: r, IDs: e.ids, Silent: !e.running}
 }
 
+// Loaded returns the units that stay loaded: those that are not through or have a
+// job, and all that a loaded one names.
+func (q *Queue) Loaded(g Graph) map[string]bool {
+	loaded := map[string]bool{}
+	var load func(name string)
+	load = func(name string) {
+		if loaded[name] {
+			return
+		}
+		loaded[name] = true
+		for _, d := range g.Node(name).named() {
+			load(d)
+		}
+	}
+	for _, name := range g.Names() {
+		if q.jobs[name] != nil || !g.Node(name).Through {
+			load(name)
+		}
+	}
+	return loaded
+}
+
 // Runnable returns the jobs that wait for nothing, in the order they came. Where
 // all wait for each other, the ordering has a cycle: the oldest job breaks it.
 func (q *Queue) Runnable(g Graph) []unit.Job {

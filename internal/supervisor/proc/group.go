@@ -178,12 +178,19 @@ func Descendants(pid int) []int {
 	return out
 }
 
-// KillAll ends every process of the group at once. The kernel does it if it can;
-// else it goes on until a look finds nobody, since processes fork meanwhile.
+// KillAll ends every process of the group at once. The kernel does it if it can. No
+// process may be started in the group afterwards: Linux 6.18 also kills those that
+// are born into a cgroup which was killed once.
 func (g *Group) KillAll() {
 	if g.Cgroup != "" && os.WriteFile(filepath.Join(g.Cgroup, "cgroup.kill"), []byte("1"), 0) == nil {
 		return
 	}
+	g.KillEach()
+}
+
+// KillEach ends the group's processes one by one. It goes on until a look finds
+// nobody new, since processes fork meanwhile.
+func (g *Group) KillEach() {
 	seen := map[int]bool{}
 	for {
 		fresh := false

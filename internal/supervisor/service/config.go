@@ -55,8 +55,9 @@ type Config struct {
 	Target bool // a target: nothing to run, active once started
 	Deps
 
-	Description string
-	Conditions  []Condition
+	Description   string
+	Conditions    []Condition
+	CollectFailed bool // CollectMode=inactive-or-failed
 
 	StartLimitInterval time.Duration // 0: no limit
 	StartLimitBurst    int
@@ -81,12 +82,13 @@ type Config struct {
 	RuntimeMax           time.Duration
 	Watchdog             time.Duration // 0: none
 
-	KillMode        string
-	KillSignal      int
-	FinalKillSignal int
-	WatchdogSignal  int
-	SendSIGHUP      bool
-	SendSIGKILL     bool
+	KillMode          string
+	KillSignal        int
+	RestartKillSignal int // 0: KillSignal
+	FinalKillSignal   int
+	WatchdogSignal    int
+	SendSIGHUP        bool
+	SendSIGKILL       bool
 
 	Context Context
 }

@@ -65,7 +65,7 @@ func why(o unitfile.Option) string {
 // reads, and what systemd does at boot and shutdown, which are not our business.
 var noEffect = set(
 	"Unit.Documentation", "Unit.SourcePath", "Unit.DefaultDependencies", "Unit.IgnoreOnIsolate",
-	"Unit.AllowIsolate", "Unit.CollectMode",
+	"Unit.AllowIsolate",
 	"Install.WantedBy", "Install.RequiredBy", "Install.Alias", "Install.Also", "Install.DefaultInstance",
 	"Service.CPUAccounting", "Service.MemoryAccounting", "Service.TasksAccounting",
 	"Service.IOAccounting", "Service.BlockIOAccounting", "Service.IPAccounting",
@@ -93,7 +93,6 @@ var needsSystemd = set(
 	"JoinsNamespaceOf", "RequiresMountsFor", "StopWhenUnneeded", "JobTimeoutSec", "JobRunningTimeoutSec",
 	"SuccessAction", "FailureAction", "StartLimitAction", "RebootArgument", "OnFailureJobMode",
 	"RootDirectoryStartOnly", "NonBlocking", "CPUSchedulingPolicy", "CPUAffinity", "IOSchedulingClass",
-	"RestartKillSignal",
 )
 
 func set(names ...string) map[string]bool {
@@ -123,6 +122,7 @@ var directives = map[string]setter{
 	"Service.StartLimitInterval": span(startLimit, keepZero),
 	"Unit.StartLimitBurst":       number(startBurst, 0, 1<<31-1),
 	"Service.StartLimitBurst":    number(startBurst, 0, 1<<31-1),
+	"Unit.CollectMode":           collectMode,
 	"Unit.ConditionPathExists":   condition, "Unit.AssertPathExists": condition,
 	"Unit.ConditionPathExistsGlob": condition, "Unit.AssertPathExistsGlob": condition,
 	"Unit.ConditionPathIsDirectory": condition, "Unit.AssertPathIsDirectory": condition,
@@ -157,12 +157,13 @@ var directives = map[string]setter{
 	"Service.RuntimeMaxSec":            span(func(c *Config) *time.Duration { return &c.RuntimeMax }, zeroIsInfinity),
 	"Service.WatchdogSec":              span(func(c *Config) *time.Duration { return &c.Watchdog }, infinityIsZero),
 
-	"Service.KillMode":        oneOf(func(c *Config) *string { return &c.KillMode }, KillGroup, KillMixed, KillProcess, KillNone),
-	"Service.KillSignal":      signal(func(c *Config) *int { return &c.KillSignal }),
-	"Service.FinalKillSignal": signal(func(c *Config) *int { return &c.FinalKillSignal }),
-	"Service.WatchdogSignal":  signal(func(c *Config) *int { return &c.WatchdogSignal }),
-	"Service.SendSIGHUP":      boolean(func(c *Config) *bool { return &c.SendSIGHUP }),
-	"Service.SendSIGKILL":     boolean(func(c *Config) *bool { return &c.SendSIGKILL }),
+	"Service.KillMode":          oneOf(func(c *Config) *string { return &c.KillMode }, KillGroup, KillMixed, KillProcess, KillNone),
+	"Service.KillSignal":        signal(func(c *Config) *int { return &c.KillSignal }),
+	"Service.RestartKillSignal": signal(func(c *Config) *int { return &c.RestartKillSignal }),
+	"Service.FinalKillSignal":   signal(func(c *Config) *int { return &c.FinalKillSignal }),
+	"Service.WatchdogSignal":    signal(func(c *Config) *int { return &c.WatchdogSignal }),
+	"Service.SendSIGHUP":        boolean(func(c *Config) *bool { return &c.SendSIGHUP }),
+	"Service.SendSIGKILL":       boolean(func(c *Config) *bool { return &c.SendSIGKILL }),
 
 	"Service.User":                text(func(c *Config) *string { return &c.Context.User }),
 	"Service.Group":               text(func(c *Config) *string { return &c.Context.Group }),
@@ -316,6 +317,15 @@ func signal(field func(*Config) *int) setter {
 		}
 		return err
 	}
+}
+
+func collectMode(c *compiler, _ unitfile.Option, value string) error {
+	modes := []string{"inactive", "inactive-or-failed"}
+	if !slices.Contains(modes, value) {
+		return fmt.Errorf("%q is none of %s", value, strings.Join(modes, ", "))
+	}
+	c.CollectFailed = value == modes[1]
+	return nil
 }
 
 func serviceType(c *compiler, _ unitfile.Option, value string) error {

@@ -57,18 +57,24 @@ func (m *Machine) afterMain(now time.Time, f Result) {
 		m.mainEndedInStart(now, f)
 	case Running:
 		m.enterRunning(now, f)
+	default:
+		m.stopGoesOn(now, f)
+	}
+}
+
+// stopGoesOn leaves a state of the stop if that waited for the main or the control
+// process and neither runs any more.
+func (m *Machine) stopGoesOn(now time.Time, f Result) {
+	if m.MainPID > 0 || m.ControlPID > 0 {
+		return
+	}
+	switch m.State {
 	case StopWatchdog, StopSigterm, StopSigkill:
-		if m.ControlPID <= 0 {
-			m.enterStopPost(now, f)
-		}
+		m.enterStopPost(now, f)
 	case StopPost:
-		if m.ControlPID <= 0 {
-			m.enterSignal(now, FinalSigterm, f)
-		}
+		m.enterSignal(now, FinalSigterm, f)
 	case FinalSigterm, FinalSigkill:
-		if m.ControlPID <= 0 {
-			m.finish(now, f)
-		}
+		m.finish(now, f)
 	}
 }
 
@@ -147,16 +153,10 @@ func (m *Machine) afterControl(now time.Time, f Result) {
 		m.enterRunning(now, Success)
 	case Stop:
 		m.enterSignal(now, StopSigterm, f)
-	case StopWatchdog, StopSigterm, StopSigkill:
-		if m.MainPID <= 0 {
-			m.enterStopPost(now, f)
-		}
 	case StopPost:
 		m.enterSignal(now, FinalSigterm, f)
-	case FinalSigterm, FinalSigkill:
-		if m.MainPID <= 0 {
-			m.finish(now, f)
-		}
+	default:
+		m.stopGoesOn(now, f)
 	}
 }
 
@@ -308,30 +308,21 @@ func (m *Machine) control() []int {
 }
 
 func (m *Machine) killTimedOut(now time.Time) {
-	switch m.State {
-	case StopWatchdog, StopSigterm:
-		if m.cfg.SendSIGKILL {
-			m.logf(warning, "State '%s' timed out. Killing.", m.State)
-			m.enterSignal(now, StopSigkill, Timeout)
-			return
-		}
-		m.logf(warning, "State '%s' timed out. Skipping SIGKILL.", m.State)
-		m.enterStopPost(now, Timeout)
-	case StopSigkill:
+	switch {
+	case m.State == StopSigkill:
 		m.logf(warning, "Processes still around after SIGKILL. Ignoring.")
-		m.enterStopPost(now, Timeout)
-	case FinalSigterm:
-		if m.cfg.SendSIGKILL {
-			m.logf(warning, "State '%s' timed out. Killing.", m.State)
-			m.enterSignal(now, FinalSigkill, Timeout)
-			return
-		}
-		m.logf(warning, "State '%s' timed out. Skipping SIGKILL. Entering failed mode.", m.State)
-		m.enterDead(now, Timeout, false)
-	case FinalSigkill:
+	case m.State == FinalSigkill:
 		m.logf(warning, "Processes still around after final SIGKILL. Entering failed mode.")
-		m.enterDead(now, Timeout, true)
+	case harder[m.State] == "":
+		return
+	case m.cfg.SendSIGKILL:
+		m.logf(warning, "State '%s' timed out. Killing.", m.State)
+	case m.State == FinalSigterm:
+		m.logf(warning, "State '%s' timed out. Skipping SIGKILL. Entering failed mode.", m.State)
+	default:
+		m.logf(warning, "State '%s' timed out. Skipping SIGKILL.", m.State)
 	}
+	m.pastSignal(now, m.State, Timeout)
 }
 
 // Message is one datagram of sd_notify(3).

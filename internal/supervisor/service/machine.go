@@ -122,6 +122,9 @@ type World interface {
 	PIDFile() (int, error)
 	// Lone returns the only process that can be the main one, 0 if none or several.
 	Lone() int
+	// Restarting reports whether the unit's job is a restart: then a stop asks with
+	// RestartKillSignal=.
+	Restarting() bool
 }
 
 // Effect is something that the machine wants done. The effects of one call are
@@ -189,10 +192,13 @@ type Machine struct {
 	out   []Effect
 }
 
+// unloaded is what the machine of a service knows that did nothing yet.
+var unloaded = Memory{State: Dead, Result: Success, MainCommand: -1}
+
 // NewMachine returns the machine of a service that is dead, or goes on from mem.
 func NewMachine(cfg *Config, world World, mem Memory) *Machine {
 	if mem.State == "" {
-		mem = Memory{State: Dead, Result: Success, MainCommand: -1}
+		mem = unloaded
 	}
 	return &Machine{Memory: mem, cfg: cfg, world: world}
 }
@@ -262,7 +268,7 @@ func (m *Machine) Start(now time.Time) []Effect {
 		return nil
 	}
 	if !m.withinLimit(now) {
-		m.Result = Success
+		// The result stays what the last run left: see fail.
 		m.logf(warning, "Start request repeated too quickly.")
 		m.enterDead(now, StartLimit, false)
 		return m.take()
@@ -307,6 +313,19 @@ func (m *Machine) Forget(now time.Time) []Effect {
 		m.set(now, Dead)
 	}
 	return m.take()
+}
+
+// Through reports whether the unit may be unloaded once nobody names it
+// (systemd.unit(5), "CollectMode=").
+func (m *Machine) Through() bool {
+	return m.State == Dead || m.State == Failed && m.cfg.CollectFailed
+}
+
+// Unload forgets all past runs; false if there were none. The unit must be Through.
+func (m *Machine) Unload() bool {
+	had := m.Memory != unloaded
+	m.Memory = unloaded
+	return had
 }
 
 // Stop ends a run, for a stop job.
@@ -530,17 +549,26 @@ func (m *Machine) enterSignal(now time.Time, s State, f Result) {
 		m.emit(k)
 		return
 	}
-	switch {
-	case (s == StopSigterm || s == StopWatchdog) && m.cfg.SendSIGKILL:
-		m.enterSignal(now, StopSigkill, Success)
-	case s == StopSigterm || s == StopWatchdog || s == StopSigkill:
-		m.enterStopPost(now, Success)
-	case s == FinalSigterm && m.cfg.SendSIGKILL:
-		m.enterSignal(now, FinalSigkill, Success)
+	m.pastSignal(now, s, Success)
+}
+
+// pastSignal goes on after a signal that reached everybody it could, or that not
+// everybody obeyed in time: with the signal that nobody can ignore, and after that
+// with what comes next.
+func (m *Machine) pastSignal(now time.Time, s State, f Result) {
+	switch next := harder[s]; {
+	case next != "" && m.cfg.SendSIGKILL:
+		m.enterSignal(now, next, f)
+	case s == FinalSigterm || s == FinalSigkill:
+		// Processes that SendSIGKILL=no spared would be in the way of a new run.
+		m.enterDead(now, f, s == FinalSigkill || f == Success)
 	default:
-		m.enterDead(now, Success, true)
+		m.enterStopPost(now, f)
 	}
 }
+
+// harder says which state follows one that asked in vain.
+var harder = map[State]State{StopWatchdog: StopSigkill, StopSigterm: StopSigkill, FinalSigterm: FinalSigkill}
 
 // kill is the signal that belongs to a state, and whether there is somebody to
 // wait for (systemd.kill(5)).
@@ -565,6 +593,10 @@ func (m *Machine) signalOf(s State) int {
 		return m.cfg.FinalKillSignal
 	case StopWatchdog:
 		return m.cfg.WatchdogSignal
+	case StopSigterm:
+		if m.cfg.RestartKillSignal != 0 && m.world.Restarting() {
+			return m.cfg.RestartKillSignal
+		}
 	}
 	return m.cfg.KillSignal
 }

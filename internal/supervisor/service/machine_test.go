@@ -70,10 +70,12 @@ type story struct {
 	failing bool // the next command cannot be executed
 	rest    bool // processes besides main and control
 	file    int  // what the PID file says
+	again   bool // the unit's job is a restart
 }
 
-func (st *story) Others() bool { return st.rest }
-func (st *story) Lone() int    { return st.file }
+func (st *story) Others() bool     { return st.rest }
+func (st *story) Lone() int        { return st.file }
+func (st *story) Restarting() bool { return st.again }
 func (st *story) PIDFile() (int, error) {
 	if st.file == 0 {
 		return 0, fmt.Errorf("no file")
@@ -119,7 +121,7 @@ func (st *story) spawn(s Spawn) []Effect {
 	return st.m.Spawned(st.now, s.Role, st.pid)
 }
 
-// event: start, stop, reload, empty, pidfile N, rest yes|no, nofile (the next
+// event: start, stop, restart (what begins with a stop), reload, empty, pidfile N, rest yes|no, nofile (the next
 // command is missing), main|control EXIT, notify WORDS, after SPAN (time passes and
 // the machine is woken if it wanted that).
 func (st *story) event(text string) []Effect {
@@ -127,7 +129,8 @@ func (st *story) event(text string) []Effect {
 	switch f[0] {
 	case "start":
 		return st.m.Start(st.now)
-	case "stop":
+	case "stop", "restart":
+		st.again = f[0] == "restart"
 		return st.m.Stop(st.now)
 	case "reload":
 		return st.m.Reload(st.now)
