@@ -282,11 +282,8 @@ func (a *Agent) ask(ctx context.Context, names ...string) {
 		return
 	}
 	statuses, err := a.manager.Status(ctx, names...)
-	if err != nil {
-		if ctx.Err() == nil {
-			a.log.Warn("ask for unit states", "units", len(names), "err", err)
-		}
-		return
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("ask for unit states", "units", len(names), "err", err)
 	}
 	for _, s := range statuses {
 		a.local(s.Name).learn(s)
