@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"flotilla/internal/atomicfile"
 	"flotilla/internal/fault"
 	"flotilla/internal/unit"
+	"flotilla/internal/unitfile"
 )
 
 // fileStore is the directory of our unit files and the links that lead to it.
@@ -66,18 +66,6 @@ func (s *nameSet) clear() {
 	clear(s.names)
 }
 
-// systemd.unit(5): "Valid unit names consist of a unit name prefix, and a suffix
-// specifying the unit type"; at most 255 characters in all.
-var nameSyntax = regexp.MustCompile(
-	`^[a-zA-Z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|target|slice|swap|device|scope)$`)
-
-func checkName(name string) error {
-	if len(name) > 255 || !nameSyntax.MatchString(name) || strings.HasPrefix(name, "@") {
-		return fmt.Errorf("%q is not the name of a unit", name)
-	}
-	return nil
-}
-
 func (f *fileStore) path(name string) string { return filepath.Join(f.dir, name) }
 func (f *fileStore) link(name string) string { return filepath.Join(f.links, name) }
 
@@ -99,7 +87,7 @@ func (f *fileStore) loadLocked() error {
 	f.have = map[string]bool{}
 	for _, e := range entries {
 		// Anything else is a temporary file of an Install that was cut short.
-		if e.Type().IsRegular() && checkName(e.Name()) == nil {
+		if e.Type().IsRegular() && unitfile.CheckName(e.Name()) == nil {
 			f.have[e.Name()] = true
 		}
 	}
@@ -144,7 +132,7 @@ func (m *Manager) Install(ctx context.Context, name, text string) error {
 }
 
 func (m *Manager) install(ctx context.Context, name, text string) error {
-	if err := checkName(name); err != nil {
+	if err := unitfile.CheckName(name); err != nil {
 		return fmt.Errorf("%w: %w", unit.ErrRefused, err)
 	}
 	dirs, err := m.unitDirs(ctx)
@@ -267,10 +255,14 @@ func (f *fileStore) delete(name string) error {
 // would hide it or be hidden by it. An instance is looked for under its template's
 // name too.
 func (f *fileStore) foreign(dirs []string, name string) error {
-	for _, n := range []string{name, template(name)} {
+	names := []string{name}
+	if template, ok := unitfile.TemplateOf(name); ok {
+		names = append(names, template)
+	}
+	for _, n := range names {
 		for _, dir := range dirs {
 			path := filepath.Join(dir, n)
-			if n == "" || f.ours(path, n) {
+			if f.ours(path, n) {
 				continue
 			}
 			if _, err := os.Lstat(path); err == nil {
@@ -286,20 +278,6 @@ func (f *fileStore) foreign(dirs []string, name string) error {
 func (f *fileStore) ours(path, name string) bool {
 	target, err := os.Readlink(path)
 	return err == nil && target == f.path(name)
-}
-
-// isTemplate says whether name is a template's, which has no state of its own.
-func isTemplate(name string) bool {
-	return strings.Index(name, "@")+1 == strings.LastIndex(name, ".") && strings.Contains(name, "@")
-}
-
-// template returns the name of the template that name is an instance of, or "".
-func template(name string) string {
-	at := strings.Index(name, "@")
-	if at < 0 || isTemplate(name) {
-		return ""
-	}
-	return name[:at+1] + filepath.Ext(name)
 }
 
 // machineHas says no to a unit that exists without a file: mounted, plugged in,
@@ -366,7 +344,7 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 }
 
 func (m *Manager) remove(ctx context.Context, name string) error {
-	if err := checkName(name); err != nil {
+	if err := unitfile.CheckName(name); err != nil {
 		return err
 	}
 	f := &m.files

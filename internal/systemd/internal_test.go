@@ -1,9 +1,9 @@
 package systemd
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,14 +13,14 @@ import (
 	"flotilla/internal/unit"
 )
 
-// What became of a job whose end was missed, by the state its unit is in.
+// What became of a job whose end was missed, by the state its unit is in and by
+// whether it changed to that after the job was sent.
 func TestFate(t *testing.T) {
-	begin := time.Unix(1000, 0)
-	before, after := begin.Add(-time.Minute), begin.Add(time.Second)
+	const before, after = false, true
 	for _, tt := range []struct {
 		kind   unit.Kind
 		active string
-		since  time.Time
+		fresh  bool
 		result string
 		want   unit.Result // "" cannot be told: send it again
 	}{
@@ -39,10 +39,59 @@ func TestFate(t *testing.T) {
 		{unit.Stop, "deactivating", after, "success", ""},
 		{unit.Stop, "active", before, "success", ""},
 	} {
-		st := unit.Status{Active: tt.active, Since: tt.since, Result: tt.result}
-		if got, ok := fate(tt.kind, st, begin); got != tt.want || ok != (tt.want != "") {
-			t.Errorf("%s, unit %s since %v: %q, %t; want %q", tt.kind, tt.active, tt.since, got, ok, tt.want)
+		st := unit.Status{Active: tt.active, Result: tt.result}
+		if got, ok := fate(tt.kind, st, tt.fresh); got != tt.want || ok != (tt.want != "") {
+			t.Errorf("%s, unit %s, fresh %t: %q, %t; want %q", tt.kind, tt.active, tt.fresh, got, ok, tt.want)
 		}
+	}
+}
+
+// When a unit changed is told by a clock that nobody sets: here the time of day was
+// put back to 1970 while the job ran.
+func TestChangedAt(t *testing.T) {
+	begin := monotonic()
+	props := map[string]dbus.Variant{
+		"ActiveState":                     dbus.MakeVariant("failed"),
+		"InactiveEnterTimestamp":          dbus.MakeVariant(uint64(1)),
+		"InactiveEnterTimestampMonotonic": dbus.MakeVariant(uint64((begin + time.Second).Microseconds())),
+		"ActiveEnterTimestampMonotonic":   dbus.MakeVariant(uint64(1)),
+	}
+	if at := changedAt(props); at < begin {
+		t.Errorf("it changed at %v, the job was sent at %v", at, begin)
+	}
+	if at := changedAt(nil); at != 0 {
+		t.Errorf("a unit that nobody knows changed at %v", at)
+	}
+}
+
+// A unit that systemd has no answer for hides no other one; a connection that is
+// lost is lost for all.
+func TestAskAll(t *testing.T) {
+	names := []string{"a.service", "bad.service", "c.service"}
+	ask := func(bad error) func(string) (unit.Status, error) {
+		return func(name string) (unit.Status, error) {
+			if name == "bad.service" {
+				return unit.Status{}, bad
+			}
+			return unit.Status{Name: name, Active: "active"}, nil
+		}
+	}
+	got, err := askAll(names, ask(errors.New("out of memory")))
+	want := []unit.Status{{Name: "a.service", Active: "active"}, {Name: "c.service", Active: "active"}}
+	if diff := cmp.Diff(want, got); err == nil || err.Error() != "bad.service: out of memory" || diff != "" {
+		t.Errorf("error %v, -want +got:\n%s", err, diff)
+	}
+	if got, err := askAll(names, ask(ErrLost)); !errors.Is(err, ErrLost) || got != nil {
+		t.Errorf("%v, error %v", got, err)
+	}
+}
+
+// What a watch could not learn of it asks for again.
+func TestPutBack(t *testing.T) {
+	w := (&watchers{}).add()
+	w.putBack([]string{"a.service", "b.service"}, []unit.Status{{Name: "a.service"}})
+	if got := w.take([]string{"a.service", "b.service"}); len(got) != 1 || got[0] != "b.service" {
+		t.Errorf("dirty are %q", got)
 	}
 }
 
@@ -76,31 +125,6 @@ func TestMerge(t *testing.T) {
 	want := []unit.Status{st("a", "active"), st("b", "failed"), st("d", "active")}
 	if diff := cmp.Diff(want, merge(queue, fresh, told)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
-func TestCheckName(t *testing.T) {
-	for _, name := range []string{"a.service", "a@.service", "a@b-c.service", `dev-a\x2db.mount`, "a.b:c_d.timer", "-.mount"} {
-		if err := checkName(name); err != nil {
-			t.Error(err)
-		}
-	}
-	long := strings.Repeat("a", 250)
-	for _, name := range []string{"", "a", ".service", "@a.service", "a/b.service", "../a.service", "a b.service",
-		"a.conf", "a.service\n", "ä.service", long + ".service"} {
-		if err := checkName(name); err == nil {
-			t.Errorf("%q was not refused", name)
-		}
-	}
-}
-
-func TestTemplate(t *testing.T) {
-	for name, want := range map[string]string{
-		"a.service": "", "a@.service": "", "a@b.service": "a@.service", "a@b@c.service": "a@.service", "a@b.c.timer": "a@.timer",
-	} {
-		if got := template(name); got != want {
-			t.Errorf("%s is an instance of %q, want %q", name, got, want)
-		}
 	}
 }
 

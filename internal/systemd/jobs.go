@@ -28,7 +28,7 @@ func (m *Manager) Run(ctx context.Context, jobs []unit.Job) <-chan unit.Outcome 
 	out := make(chan unit.Outcome, len(jobs))
 	go func() {
 		defer close(out)
-		begin := time.Now()
+		begin := monotonic()
 		for todo := jobs; len(todo) > 0; todo = m.settle(ctx, todo, begin, out) {
 			b, err := m.connect(ctx)
 			if err != nil {
@@ -125,15 +125,19 @@ func (b *bus) jobGone(ctx context.Context, job dbus.ObjectPath) bool {
 // settle finds out what became of jobs whose end was missed. What it cannot tell,
 // or what is still under way, it returns: to send such a job again joins the one
 // that is queued.
-func (m *Manager) settle(ctx context.Context, lost []unit.Job, begin time.Time, out chan<- unit.Outcome) []unit.Job {
+func (m *Manager) settle(ctx context.Context, lost []unit.Job, begin time.Duration, out chan<- unit.Outcome) []unit.Job {
 	var again []unit.Job
 	for _, j := range lost {
-		all, err := m.Status(ctx, j.Unit)
+		var props map[string]dbus.Variant
+		err := m.do(ctx, func(ctx context.Context, b *bus) (err error) {
+			props, err = b.properties(ctx, j.Unit)
+			return err
+		})
 		if err != nil {
 			out <- unit.Outcome{Job: j, Err: fmt.Errorf("%s %s: %w", j.Kind, j.Unit, err)}
 			continue
 		}
-		if result, ok := fate(j.Kind, all[0], begin); ok {
+		if result, ok := fate(j.Kind, statusOf(j.Unit, props), changedAt(props) >= begin); ok {
 			out <- unit.Outcome{Job: j, Result: result}
 			continue
 		}
@@ -142,10 +146,10 @@ func (m *Manager) settle(ctx context.Context, lost []unit.Job, begin time.Time, 
 	return again
 }
 
-// fate says how a job ended that was sent after begin, judging by the state that
-// the unit is in; false if the state does not tell.
-func fate(kind unit.Kind, st unit.Status, begin time.Time) (unit.Result, bool) {
-	fresh := !st.Since.Before(begin)
+// fate says how a job ended, judging by the state that the unit is in; fresh says
+// that it came into that state after the job was sent. False if the state does not
+// tell.
+func fate(kind unit.Kind, st unit.Status, fresh bool) (unit.Result, bool) {
 	down := st.Active == "inactive" || st.Active == "failed"
 	switch {
 	case kind == unit.Stop && down:

@@ -2,14 +2,17 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"flotilla/internal/unit"
+	"flotilla/internal/unitfile"
 )
 
 // serviceProps are asked for one by one: all properties of a service at once would
@@ -24,11 +27,11 @@ func (m *Manager) Status(ctx context.Context, names ...string) ([]unit.Status, e
 		out, err = b.status(ctx, names)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ask systemd for the state of %s: %w", few(names), err)
-	}
 	for i, st := range out {
 		out[i].NeedReload = st.NeedReload || m.files.unread.has(st.Name)
+	}
+	if err != nil {
+		return out, fmt.Errorf("ask systemd for the state of %s: %w", few(names), err)
 	}
 	return out, nil
 }
@@ -41,24 +44,45 @@ func few(names []string) string {
 	return strings.Join(names, " ")
 }
 
-// status asks for many units at once.
+// status asks for many units at once. Units that systemd has no answer for are left
+// out, and the error names them.
 func (b *bus) status(ctx context.Context, names []string) ([]unit.Status, error) {
-	out := make([]unit.Status, len(names))
-	g, ctx := errgroup.WithContext(ctx)
+	return askAll(names, func(name string) (unit.Status, error) {
+		props, err := b.properties(ctx, name)
+		return statusOf(name, props), err
+	})
+}
+
+// askAll asks for many units at once and puts the answers in order. One that fails
+// keeps no other one from being told.
+func askAll(names []string, ask func(string) (unit.Status, error)) ([]unit.Status, error) {
+	all, errs := make([]unit.Status, len(names)), make([]error, len(names))
+	var g errgroup.Group
 	g.SetLimit(64)
 	for i, name := range names {
 		g.Go(func() error {
-			props, err := b.properties(ctx, name)
-			out[i] = statusOf(name, props)
-			return err
+			all[i], errs[i] = ask(name)
+			return nil
 		})
 	}
-	return out, g.Wait()
+	_ = g.Wait() // the errors are in errs
+	out, failures := all[:0], []error(nil)
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			out = append(out, all[i])
+		case errors.Is(err, ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			return nil, err // about the connection or the caller: the same for all
+		default:
+			failures = append(failures, fmt.Errorf("%s: %w", names[i], err))
+		}
+	}
+	return out, errors.Join(failures...)
 }
 
 // properties returns what statusOf needs, nothing if there can be no such unit.
 func (b *bus) properties(ctx context.Context, name string) (map[string]dbus.Variant, error) {
-	if checkName(name) != nil || isTemplate(name) {
+	if unitfile.CheckName(name) != nil || unitfile.IsTemplate(name) {
 		return nil, nil
 	}
 	calls := int64(1 + len(serviceProps))
@@ -75,7 +99,12 @@ func (b *bus) properties(ctx context.Context, name string) (map[string]dbus.Vari
 		}
 	}
 	props := map[string]dbus.Variant{}
-	if err := b.reply(ctx, all, &props); err != nil {
+	err := b.reply(ctx, all, &props)
+	switch errorName(err) {
+	case noSuchUnit, invalidArgs, unknownObject:
+		return nil, nil // systemd knows no units of such a name
+	}
+	if err != nil {
 		return nil, err
 	}
 	for i, call := range each {
@@ -110,6 +139,23 @@ func statusOf(name string, props map[string]dbus.Variant) unit.Status {
 		st.Since = time.UnixMicro(int64(us))
 	}
 	return st
+}
+
+// changedAt is when the unit's active state last changed, on the clock of monotonic;
+// 0: never.
+func changedAt(props map[string]dbus.Variant) time.Duration {
+	us := get[uint64](props, entered[get[string](props, "ActiveState")]+"Monotonic")
+	return time.Duration(us) * time.Microsecond
+}
+
+// monotonic is now on the clock of systemd's monotonic timestamps: unlike the time
+// of day nobody sets it.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err) // every Linux has this clock
+	}
+	return time.Duration(ts.Nano())
 }
 
 // entered is the timestamp that says since when a unit is in a state.

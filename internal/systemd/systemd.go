@@ -29,6 +29,7 @@ import (
 
 	"flotilla/internal/fault"
 	"flotilla/internal/unit"
+	"flotilla/internal/unitfile"
 )
 
 // ErrLost is the error of a call that found the connection to systemd broken, or
@@ -190,7 +191,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 
 // Show implements unit.Manager.
 func (m *Manager) Show(ctx context.Context, w io.Writer, name string) (int, error) {
-	if err := checkName(name); err != nil {
+	if err := unitfile.CheckName(name); err != nil {
 		return 0, fmt.Errorf("show unit: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, "systemctl", "status", "-l", "--no-pager")

@@ -56,6 +56,7 @@ func TestOnSystemd(t *testing.T) {
 		"links-repaired":  repairsLinks,
 		"restarted-agent": knowsItsUnitsAgain,
 		"other-types":     runsOtherTypes,
+		"odd-names":       tellsOddNames,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := subject(t, systemd.Config{}, systemd.New)
@@ -471,6 +472,28 @@ func runsOtherTypes(t *testing.T, m *systemd.Manager) {
 		run(t, m, unit.Stop, name)
 		if err := m.Remove(t.Context(), name); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Names that the cluster knows and systemd does not are units that nobody knows, and
+// hide no others.
+func tellsOddNames(t *testing.T, m *systemd.Manager) {
+	install(t, m, sleeper, "web.service")
+	run(t, m, unit.Start, "web.service")
+	odd := []string{".service", "old.snapshot", strings.Repeat("x", 248) + ".service"}
+	all, err := m.Status(t.Context(), append(odd, "web.service")...)
+	if err != nil || len(all) != 4 || all[3].Active != "active" {
+		t.Fatalf("%+v, error %v", all, err)
+	}
+	for _, st := range all[:3] {
+		if st.Load != "not-found" {
+			t.Errorf("%+v", st)
+		}
+	}
+	for _, name := range odd[1:] {
+		if o := <-m.Run(t.Context(), jobs(unit.Start, name)); o.Err == nil {
+			t.Errorf("start %s: %s", name, o.Result)
 		}
 	}
 }

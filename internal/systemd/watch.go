@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"flotilla/internal/unit"
+	"flotilla/internal/unitfile"
 )
 
 // watchers are the Watches of a Manager.
@@ -94,7 +96,7 @@ func (w *watcher) take(installed []string) []string {
 	defer w.mu.Unlock()
 	var out []string
 	for _, name := range installed {
-		if isTemplate(name) {
+		if unitfile.IsTemplate(name) {
 			continue // has no state
 		}
 		if w.every || w.dirty[unitPath(name)] {
@@ -104,6 +106,17 @@ func (w *watcher) take(installed []string) []string {
 	clear(w.dirty)
 	w.every = false
 	return out
+}
+
+// putBack makes the units dirty that were asked for and not learned of.
+func (w *watcher) putBack(asked []string, learned []unit.Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range asked {
+		if !slices.ContainsFunc(learned, func(st unit.Status) bool { return st.Name == name }) {
+			w.dirty[unitPath(name)] = true
+		}
+	}
 }
 
 // Watch implements unit.Manager.
@@ -156,13 +169,18 @@ func (m *Manager) hand(ctx context.Context, b *bus, w *watcher, out chan<- unit.
 	}
 }
 
-// fresh asks for the states of the dirty units.
+// fresh asks for the states of the dirty units. Those that systemd has no answer for
+// stay dirty until the next signal.
 func (m *Manager) fresh(ctx context.Context, b *bus, w *watcher) ([]unit.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	out, err := b.status(ctx, w.take(m.files.names()))
-	if err != nil {
+	names := w.take(m.files.names())
+	out, err := b.status(ctx, names)
+	switch {
+	case errors.Is(err, ErrLost), ctx.Err() != nil:
 		return nil, err
+	case err != nil:
+		w.putBack(names, out)
 	}
 	for i, st := range out {
 		out[i].NeedReload = st.NeedReload || m.files.unread.has(st.Name)

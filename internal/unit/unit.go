@@ -98,7 +98,8 @@ type Manager interface {
 	// jobs.
 	Run(ctx context.Context, jobs []Job) <-chan Outcome
 	// Status asks for the named units, in the order asked. A unit nobody knows has
-	// Load "not-found" and Active "inactive".
+	// Load "not-found" and Active "inactive". With an error come the units that
+	// could be asked for all the same; none if it is about the connection.
 	Status(ctx context.Context, names ...string) ([]Status, error)
 	// Watch sends the status of every installed unit that changed, until ctx is
 	// done; then the channel is closed. It is also closed when the connection to
