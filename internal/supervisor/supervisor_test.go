@@ -446,7 +446,7 @@ func TestRefusalNamesEveryDirective(t *testing.T) {
 	want := `install a.service: the supervisor cannot run it:
 a.service: line 3: Upholds= needs systemd: the supervisor cannot do it
 a.service: line 6: PrivateTmp= needs systemd: the supervisor cannot do it
-a.service: line 7: Restrat= is no directive of [Service] that the supervisor knows
+a.service: line 7: Restrat= is no directive of [Service] that the supervisor knows; did you mean Restart=?
 a.service: line 8: TimeoutSec= "soon" is no time span: want a number and a unit such as s, min or h at "soon"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

@@ -156,11 +156,15 @@ func unknownOption(name string) string {
 
 // Notices says what works but should be written otherwise, or can hardly be
 // meant: what Parse read past, legacy spellings, options of which only one value
-// counts.
+// counts, and the one option that is often written where systemd ignores it.
 func Notices(f File) []Problem {
 	notices := slices.Clone(f.Notices)
 	ids := 0
 	for _, o := range f.Options {
+		if o.Section == "Service" && o.Name == "StartLimitIntervalSec" {
+			// Its old name, StartLimitInterval, and StartLimitBurst count there.
+			notices = append(notices, Problem{o.Line, o.Col, o.Name + " belongs in [Unit]: systemd ignores it in [Service]"})
+		}
 		if o.Section != FleetSection {
 			continue
 		}

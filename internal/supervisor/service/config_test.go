@@ -21,6 +21,14 @@ func TestRefused(t *testing.T) {
 		{"[Service]\nExecStart=/a\nLimitNOFILE=20:10\n", "a.service: line 3: LimitNOFILE= the soft limit 20 is above the hard limit 10"},
 		{"[Service]\nExecStart=/a\nStandardOutput=tty\n", `a.service: line 3: StandardOutput= "tty" is none of journal, inherit, null, file:PATH, append:PATH, truncate:PATH`},
 		{"[Service]\nExecStart=/a\n[Timer]\nOnCalendar=daily\n", "a.service: line 4: OnCalendar= is in section [Timer], which the supervisor does not know"},
+		{"[Service]\nExecStart=/a\nStartLimitIntervalSec=1\n[Unit]\nRestart=always\nWantedBy=b.target\n",
+			"a.service: line 3: StartLimitIntervalSec= belongs in [Unit], not in [Service]\n" +
+				"a.service: line 5: Restart= belongs in [Service], not in [Unit]\n" +
+				"a.service: line 6: WantedBy= belongs in [Install], not in [Unit]"},
+		{"[Service]\nExecStrat=/a\nExecStart=/a\nFrobnicate=yes\n",
+			"a.service: line 2: ExecStrat= is no directive of [Service] that the supervisor knows; did you mean ExecStart=?\n" +
+				"a.service: line 4: Frobnicate= is no directive of [Service] that the supervisor knows"},
+		{"[Unit]\nCollectMode=always\n[Service]\nExecStart=/a\n", `a.service: line 2: CollectMode= "always" is none of inactive, inactive-or-failed`},
 		{"[Unit]\nAfter=no good\n[Service]\nExecStart=/a\n", `a.service: line 2: After= "no": unit name must contain "."`},
 	} {
 		f, err := unitfile.Parse(c.text)

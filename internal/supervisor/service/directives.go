@@ -3,12 +3,14 @@ package service
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"flotilla/internal/fault"
 	"flotilla/internal/unitfile"
 )
 
@@ -57,7 +59,28 @@ func why(o unitfile.Option) string {
 	case needsSystemd[o.Name]:
 		return "needs systemd: the supervisor cannot do it"
 	}
-	return fmt.Sprintf("is no directive of [%s] that the supervisor knows", o.Section)
+	for _, section := range []string{"Unit", "Service", "Install"} {
+		if slices.Contains(known(section), o.Name) {
+			return fmt.Sprintf("belongs in [%s], not in [%s]", section, o.Section)
+		}
+	}
+	text := fmt.Sprintf("is no directive of [%s] that the supervisor knows", o.Section)
+	if near := fault.Nearest(o.Name, known(o.Section)); near != "" {
+		text += "; did you mean " + near + "=?"
+	}
+	return text
+}
+
+// known are the directives of a section that the supervisor does not refuse, in order.
+func known(section string) []string {
+	var out []string
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(directives)), slices.Collect(maps.Keys(noEffect))) {
+		if name, ok := strings.CutPrefix(name, section+"."); ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // noEffect are directives that change nothing here, and why that is right:
