@@ -78,6 +78,7 @@ func serve(ctx context.Context, cfg Config, readyFD int) error {
 		go func() { answered <- s.Answer(l) }()
 		cfg.Log.Info("supervisor ready", "dir", cfg.Dir, "pid", os.Getpid())
 		tell(nil)
+		trim()
 	})
 	if err != nil {
 		tell(err)
