@@ -29,7 +29,7 @@ func (w world) Node(name string) Node {
 		return Node{Err: errors.New("Unit " + name + " not found.")}
 	}
 	f := strings.Fields(text)
-	n := Node{State: service.State(f[0]), External: f[0] == "external"}
+	n := Node{State: service.State(f[0]), External: f[0] == "external", Through: f[0] == "dead"}
 	lists := map[string]*[]string{
 		"Requires": &n.Requires, "Requisite": &n.Requisite, "Wants": &n.Wants, "BindsTo": &n.BindsTo,
 		"PartOf": &n.PartOf, "Conflicts": &n.Conflicts, "After": &n.After, "Before": &n.Before,
@@ -119,6 +119,24 @@ func TestFailureTakesDependentsWithIt(t *testing.T) {
 	}
 	if q.Len() != 1 {
 		t.Errorf("%d jobs are left", q.Len())
+	}
+}
+
+// What runs, failed or has a job stays loaded, with all that it names, however far.
+func TestLoaded(t *testing.T) {
+	w := world{
+		"web": "running After=db", "db": "dead Wants=disk", "disk": "dead", "broken": "failed Conflicts=gone", "gone": "dead",
+		"queued": "dead Before=next", "next": "dead", "alone": "dead After=friend", "friend": "dead After=alone",
+	}
+	var q Queue
+	q.Add([]unit.Job{{Kind: unit.Start, Unit: "queued"}}, "", 0)
+	var got []string
+	for name := range q.Loaded(w) {
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	if want := "broken db disk gone next queued web"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %s", got, want)
 	}
 }
 

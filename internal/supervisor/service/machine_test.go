@@ -214,7 +214,7 @@ func TestEveryStopEnds(t *testing.T) {
 		"Type=oneshot\nExecStart=/a\nExecStart=/b\nRemainAfterExit=yes\n", "ExecStart=/a\nKillMode=mixed\nRestart=always\nWatchdogSec=1\n",
 	}
 	events := []string{
-		"start", "stop", "main 0", "main 1", "main KILL", "control 0", "control 1", "empty", "rest yes", "notify ready",
+		"start", "stop", "restart", "main 0", "main 1", "main KILL", "control 0", "control 1", "empty", "rest yes", "notify ready",
 		"notify reloading", "notify stopping", "notify alive", "after 100ms", "after 100s", "nofile", "pidfile 77", "reload",
 	}
 	for seed := range 3000 {
