@@ -149,7 +149,7 @@ func (u *svc) watchMain(pid int) {
 
 // exitedUnseen reports a process that is gone without anybody having seen its end.
 func (u *svc) exitedUnseen(pid int) {
-	go u.exited(pid, service.Exit{Unknown: true})
+	go u.exited(pid, service.Exit{Unknown: true, Foreign: true})
 }
 
 // kill sends a signal.

@@ -204,6 +204,12 @@ func (u *svc) Lone() int {
 	return found
 }
 
+// Alien implements service.World.
+func (u *svc) Alien(pid int) bool {
+	st, err := proc.Lookup(pid)
+	return err == nil && slices.Contains(u.group.PIDs(), st.Parent)
+}
+
 // Restarting implements service.World.
 func (u *svc) Restarting() bool {
 	kind, _, ok := u.s.queue.Job(u.name)

@@ -125,15 +125,21 @@ const (
 // foreign finds out how a process ended that is another one's child. Until it is
 // reaped /proc tells, afterwards Linux from 6.15 on does.
 func foreign(pid, fd int) service.Exit {
+	e := service.Exit{Unknown: true}
 	if st, err := Lookup(pid); err == nil && st.Ended() {
-		return decode(st.wait)
+		e = decode(st.wait)
+	} else if ws, ok := exitInfo(fd); ok {
+		e = decode(ws)
 	}
+	e.Foreign = true
+	return e
+}
+
+// exitInfo asks the kernel how the process ended.
+func exitInfo(fd int) (syscall.WaitStatus, bool) {
 	info := pidfdInfo{mask: pidfdInfoExit}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), pidfdGetInfo, uintptr(unsafe.Pointer(&info)))
-	if errno != 0 || info.mask&pidfdInfoExit == 0 {
-		return service.Exit{Unknown: true}
-	}
-	return decode(syscall.WaitStatus(info.waitStatus))
+	return syscall.WaitStatus(info.waitStatus), errno == 0 && info.mask&pidfdInfoExit != 0
 }
 
 // Watch calls onExit when the process has ended. start is its StartTime, 0 for any:

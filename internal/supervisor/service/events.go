@@ -13,6 +13,10 @@ func (m *Machine) MainExited(now time.Time, e Exit) []Effect {
 
 func (m *Machine) mainExited(now time.Time, e Exit) {
 	m.MainPID, m.MainKnown = 0, true
+	if m.MainAlien && e.Foreign {
+		m.alienEnded(now)
+		return
+	}
 	m.MainExit, m.MainEnd = e, true
 	f := judge(e, m.cfg.Type != Oneshot, m.cfg.SuccessExitStatus)
 	if m.ignoresFailure() {
@@ -27,6 +31,15 @@ func (m *Machine) mainExited(now time.Time, e Exit) {
 	}
 	m.MainCommand = -1
 	m.afterMain(now, f)
+}
+
+// alienEnded: where the parent is told how the main process ended, we are not. As with
+// systemd the service then runs as long as it has any process, and ends well.
+func (m *Machine) alienEnded(now time.Time) {
+	m.MainCommand = -1
+	if m.State != Running {
+		m.afterMain(now, Success)
+	}
 }
 
 func (m *Machine) ignoresFailure() bool {
@@ -236,6 +249,9 @@ func (m *Machine) takeMain(pid int) {
 		return
 	}
 	m.MainPID, m.MainKnown, m.MainEnd = pid, true, false
+	if m.MainAlien = m.world.Alien(pid); m.MainAlien {
+		m.logf(warning, "Supervising process %d which is not our child: how it ends is not known.", pid)
+	}
 	m.emit(Watch{PID: pid})
 }
 

@@ -13,6 +13,7 @@ type Exit struct {
 	Signal  bool // ended by a signal
 	Core    bool // ... and left a core dump
 	Unknown bool // nobody saw it: the process was not ours to wait for
+	Foreign bool // it was told to another process, the parent
 }
 
 // String is "code=exited, status=1/FAILURE" as systemd logs it.

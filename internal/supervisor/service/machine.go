@@ -96,7 +96,8 @@ type Memory struct {
 	// MainKnown says that MainPID is the truth even if it is 0. A forking service
 	// whose main process could not be told has only "any process" to go by.
 	MainKnown   bool
-	MainCommand int // index in ExecStart; -1: the main process is no command of ours
+	MainAlien   bool // MainPID was the child of another process of the unit
+	MainCommand int  // index in ExecStart; -1: the main process is no command of ours
 	ControlPID  int
 	Phase       Phase // of the control process
 	Command     int   // index in the phase's list
@@ -122,6 +123,9 @@ type World interface {
 	PIDFile() (int, error)
 	// Lone returns the only process that can be the main one, 0 if none or several.
 	Lone() int
+	// Alien reports whether the process is the child of another one of the unit's:
+	// how it ends is told to that one.
+	Alien(pid int) bool
 	// Restarting reports whether the unit's job is a restart: then a stop asks with
 	// RestartKillSignal=.
 	Restarting() bool
@@ -450,7 +454,7 @@ func (m *Machine) Spawned(now time.Time, role Role, pid int) []Effect {
 		m.ControlPID = pid
 		return m.take()
 	}
-	m.MainPID, m.MainKnown = pid, true
+	m.MainPID, m.MainKnown, m.MainAlien = pid, true, false
 	if m.State == Start && (m.cfg.Type == Simple || m.cfg.Type == Exec) {
 		m.enterStartPost(now)
 	}

@@ -71,11 +71,13 @@ type story struct {
 	rest    bool // processes besides main and control
 	file    int  // what the PID file says
 	again   bool // the unit's job is a restart
+	alien   bool // the daemon is the child of another process of the unit
 }
 
 func (st *story) Others() bool     { return st.rest }
 func (st *story) Lone() int        { return st.file }
 func (st *story) Restarting() bool { return st.again }
+func (st *story) Alien(int) bool   { return st.alien }
 func (st *story) PIDFile() (int, error) {
 	if st.file == 0 {
 		return 0, fmt.Errorf("no file")
@@ -122,7 +124,8 @@ func (st *story) spawn(s Spawn) []Effect {
 }
 
 // event: start, stop, restart (what begins with a stop), reload, empty, pidfile N, rest yes|no, nofile (the next
-// command is missing), main|control EXIT, notify WORDS, after SPAN (time passes and
+// command is missing), main|control EXIT, alien (the daemon has a parent in the
+// unit), foreign EXIT (the main process, told to its parent), notify WORDS, after SPAN (time passes and
 // the machine is woken if it wanted that).
 func (st *story) event(text string) []Effect {
 	f := strings.Fields(text)
@@ -146,6 +149,12 @@ func (st *story) event(text string) []Effect {
 		return st.m.PIDFileChanged(st.now)
 	case "main":
 		return st.m.MainExited(st.now, exit(f[1]))
+	case "alien":
+		st.alien = true
+	case "foreign":
+		e := exit(f[1])
+		e.Foreign = true
+		return st.m.MainExited(st.now, e)
 	case "control":
 		return st.m.ControlExited(st.now, exit(f[1]))
 	case "notify":
@@ -214,7 +223,7 @@ func TestEveryStopEnds(t *testing.T) {
 		"Type=oneshot\nExecStart=/a\nExecStart=/b\nRemainAfterExit=yes\n", "ExecStart=/a\nKillMode=mixed\nRestart=always\nWatchdogSec=1\n",
 	}
 	events := []string{
-		"start", "stop", "restart", "main 0", "main 1", "main KILL", "control 0", "control 1", "empty", "rest yes", "notify ready",
+		"start", "stop", "restart", "main 0", "main 1", "main KILL", "foreign KILL", "alien", "control 0", "control 1", "empty", "rest yes", "notify ready",
 		"notify reloading", "notify stopping", "notify alive", "after 100ms", "after 100s", "nofile", "pidfile 77", "reload",
 	}
 	for seed := range 3000 {
@@ -223,7 +232,7 @@ func TestEveryStopEnds(t *testing.T) {
 		for n, x := 0, uint32(seed)*2654435761+1; n < 12; n++ {
 			x = x*1664525 + 1013904223
 			event := events[int(x>>16)%len(events)]
-			if strings.HasPrefix(event, "main") && st.m.MainPID <= 0 || strings.HasPrefix(event, "control") && st.m.ControlPID <= 0 {
+			if (strings.HasPrefix(event, "main") || strings.HasPrefix(event, "foreign")) && st.m.MainPID <= 0 || strings.HasPrefix(event, "control") && st.m.ControlPID <= 0 {
 				continue
 			}
 			told = append(told, event)
