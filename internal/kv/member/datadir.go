@@ -33,14 +33,11 @@ type identity struct {
 
 // checkDataDir says whether the member of this name may start on dir, without
 // changing anything. fresh means that nothing of a member is there yet.
-func checkDataDir(dir, walDir, name string) (fresh bool, err error) {
-	if walDir == "" {
-		walDir = filepath.Join(dir, "member", "wal")
-	}
+func checkDataDir(dir, ownWAL, name string) (fresh bool, err error) {
 	if err := checkAccess(dir); err != nil {
 		return false, err
 	}
-	segments, err := walSegments(walDir)
+	segments, err := walSegments(walDir(dir, ownWAL))
 	if err != nil {
 		return false, fmt.Errorf("read the log of data directory %s: %w", dir, err)
 	}
@@ -83,6 +80,14 @@ func checkAccess(dir string) error {
 			"run as its owner, or choose another --data-dir")
 	}
 	return nil
+}
+
+// walDir is where the log is: own, as --wal-dir says, or in the data directory.
+func walDir(dir, own string) string {
+	if own != "" {
+		return own
+	}
+	return filepath.Join(dir, "member", "wal")
 }
 
 // walSegments lists the log's files, oldest first. None means no member.
@@ -178,11 +183,8 @@ func readName(path string, member uint64) (name string, err error) {
 
 // undo removes what a start made that failed before it wrote the log: a fresh
 // directory is as it was, and nothing of a running cluster can be lost.
-func undo(dir, walDir string) error {
-	if walDir == "" {
-		walDir = filepath.Join(dir, "member", "wal")
-	}
-	if segments, err := walSegments(walDir); err != nil || len(segments) > 0 {
+func undo(dir, ownWAL string) error {
+	if segments, err := walSegments(walDir(dir, ownWAL)); err != nil || len(segments) > 0 {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "member")); err != nil {

@@ -20,6 +20,9 @@ func explainStart(err error, cfg *embed.Config) error {
 	}
 	text := err.Error()
 	err = fmt.Errorf("start the engine on %s: %w", cfg.Dir, err)
+	if bad := damaged(err, text, cfg.Name); bad != nil {
+		return bad
+	}
 	switch {
 	case strings.Contains(text, "--initial-cluster") || strings.Contains(text, "initial cluster"):
 		return fault.Hint(err, "--initial-cluster has to list every member, this one as %s=%s", cfg.Name, joinURLs(cfg.AdvertisePeerUrls))
@@ -49,5 +52,6 @@ func memberNames(s *etcdserver.EtcdServer) []string {
 	for _, m := range s.Cluster().Members() {
 		names = append(names, m.Name+"="+strings.Join(m.PeerURLs, ","))
 	}
+	slices.Sort(names)
 	return names
 }

@@ -223,6 +223,10 @@ func (m *Member) settle() (*embed.Config, error) {
 // is put back as it was if the engine gives up before it wrote its log.
 func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etcd, error) {
 	m.engineLog.enter(starting)
+	torn, err := m.tornTail(cfg)
+	if err != nil {
+		return nil, err
+	}
 	ec, err := engineConfig(*cfg, m.clientURLs, m.peerURLs)
 	if err != nil {
 		return nil, err
@@ -238,7 +242,19 @@ func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etc
 		return nil, explainStart(err, cfg)
 	}
 	m.engineLog.enter(joining)
+	if torn != nil {
+		m.log.Warn("the last record of the log was torn and has been cut off", "file", torn.file, "offset", torn.offset, "kept", torn.file+".broken")
+	}
 	return e, nil
+}
+
+// tornTail looks whether the engine is going to cut its log.
+func (m *Member) tornTail(cfg *embed.Config) (*tear, error) {
+	segments, err := walSegments(walDir(cfg.Dir, cfg.WalDir))
+	if err != nil {
+		return nil, err
+	}
+	return tornTail(segments)
 }
 
 // engineConfig is what the engine is started with: our addresses in place of its

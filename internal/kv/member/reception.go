@@ -83,7 +83,11 @@ func (r *reception) reason() string {
 
 // open lets clients in to s.
 func (r *reception) open(s *servers) {
-	r.shut.Stop()
+	shut := r.shut
+	r.wg.Go(func() { // clients are told to connect anew; those that do not are cut off
+		defer time.AfterFunc(stopGrace, shut.Stop).Stop()
+		shut.GracefulStop()
+	})
 	s.start(r.front.GRPC())
 	r.now.Store(s)
 }
