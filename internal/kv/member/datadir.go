@@ -90,6 +90,9 @@ func walDir(dir, own string) string {
 	return filepath.Join(dir, "member", "wal")
 }
 
+// dbPath is the engine's database.
+func dbPath(dir string) string { return filepath.Join(dir, "member", "snap", "db") }
+
 // walSegments lists the log's files, oldest first. None means no member.
 func walSegments(dir string) ([]string, error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -110,7 +113,7 @@ func readIdentity(dir, segment string) (identity, error) {
 		return id, fault.Hint(fmt.Errorf("read who owns data directory %s: %s: %w", dir, segment, err),
 			"if the disk lost data, remove this member from the cluster and add it anew with an empty directory")
 	}
-	path := filepath.Join(dir, "member", "snap", "db")
+	path := dbPath(dir)
 	id.name, err = readName(path, id.member)
 	if errors.Is(err, berrors.ErrTimeout) {
 		return id, fault.Hint(fmt.Errorf("data directory %s is in use%s", dir, holder.By(holder.OfLock(path))),

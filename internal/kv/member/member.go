@@ -14,7 +14,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"flotilla/internal/fault"
@@ -45,6 +44,7 @@ type Member struct {
 	engineLog *engineLog
 	reception *reception
 	peers     *peerPort
+	scout     *scout
 	fresh     bool // the data directory is empty as yet
 }
 
@@ -99,7 +99,13 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 	}
 	m.bound(clients.URLs(), peers.urls)
 	m.peers = peers
-	peers.serve(http.NewServeMux(), m.log)
+	if m.scout, err = newScout(m, cfg); err != nil {
+		peers.end()
+		return err
+	}
+	own := http.NewServeMux()
+	own.Handle(PeerPath, m.scout)
+	peers.serve(own, m.log)
 	defer peers.end()
 	m.reception = newReception(clients, m.log)
 	defer m.reception.end()
@@ -132,6 +138,7 @@ func (m *Member) lives(ctx context.Context, cfg *embed.Config, ready func()) err
 			return err
 		}
 		if p.mend != nil {
+			m.engineLog.enter(starting)
 			if err := p.mend(ctx); err != nil {
 				return err
 			}
@@ -153,8 +160,10 @@ func (m *Member) live(ctx context.Context, cfg *embed.Config, ready func()) erro
 		return err
 	}
 	m.peers.attach(e)
+	m.scout.attach(e)
 	defer func() {
 		m.engineLog.enter(stopping)
+		m.scout.detach()
 		e.Close()
 		m.peers.detach()
 	}()
@@ -175,6 +184,7 @@ func (m *Member) guard(ctx context.Context, cfg *embed.Config, e *embed.Etcd) (p
 	var wg sync.WaitGroup
 	for _, watch := range []func(context.Context) *pause{
 		m.room(cfg).watch,
+		m.scout.watch,
 	} {
 		wg.Go(func() {
 			p := watch(ctx)
@@ -227,11 +237,11 @@ func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etc
 	if err != nil {
 		return nil, err
 	}
-	ec, err := engineConfig(*cfg, m.clientURLs, m.peerURLs)
-	if err != nil {
+	ec := *cfg
+	if ec.AdvertiseClientUrls, ec.AdvertisePeerUrls, err = m.advertised(cfg); err != nil {
 		return nil, err
 	}
-	e, err := startOrLeave(ctx, ec)
+	e, err := startOrLeave(ctx, engineConfig(ec))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -257,26 +267,15 @@ func (m *Member) tornTail(cfg *embed.Config) (*tear, error) {
 	return tornTail(segments)
 }
 
-// engineConfig is what the engine is started with: our addresses in place of its
-// listeners.
-func engineConfig(cfg embed.Config, clients, peers []url.URL) (*embed.Config, error) {
-	var err error
-	if len(cfg.AdvertisePeerUrls) == 0 {
-		if cfg.AdvertisePeerUrls, err = advertised("initial-advertise-peer-urls", peers); err != nil {
-			return nil, err
-		}
-	}
-	if len(cfg.AdvertiseClientUrls) == 0 {
-		if cfg.AdvertiseClientUrls, err = advertised("advertise-client-urls", clients); err != nil {
-			return nil, err
-		}
-	}
+// engineConfig is what the engine is started with: none of its own listeners, which
+// are the member's.
+func engineConfig(cfg embed.Config) *embed.Config {
 	if cfg.InitialCluster == "" && cfg.DNSCluster == "" && len(cfg.DiscoveryCfg.Endpoints) == 0 {
 		cfg.InitialCluster = clusterOf(cfg.Name, cfg.AdvertisePeerUrls)
 	}
 	cfg.ListenClientUrls, cfg.ListenClientHttpUrls, cfg.ListenPeerUrls = nil, nil, nil
 	cfg.ClientAutoTLS = false // the front has seen to it
-	return &cfg, nil
+	return &cfg
 }
 
 // startOrLeave starts the engine, which cannot be interrupted while it looks for
@@ -307,6 +306,15 @@ func startOrLeave(ctx context.Context, cfg *embed.Config) (*embed.Etcd, error) {
 
 // startEtcd starts the engine and turns what it considers fatal into an error.
 func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
+	err = caught(func() (err error) {
+		e, err = embed.StartEtcd(cfg)
+		return err
+	})
+	return e, err
+}
+
+// caught calls the engine's code and turns what that considers fatal into an error.
+func caught(do func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -318,7 +326,7 @@ func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
 			panic(p)
 		}
 	}()
-	return embed.StartEtcd(cfg)
+	return do()
 }
 
 // join waits until the member takes part in its cluster, which takes a majority of
@@ -334,7 +342,10 @@ func (m *Member) join(ctx context.Context, e *embed.Etcd, pauses <-chan *pause) 
 			if said {
 				m.log.Info("joined the cluster", "after", m.now().Sub(began))
 			}
-			return m.announcePeers(ctx, e.Server)
+			if err := m.scout.announce(ctx, m.scout.view()); err != nil && ctx.Err() == nil {
+				m.log.Warn("the cluster has not recorded this member's address yet", "err", err) // it is tried again
+			}
+			return ctx.Err()
 		case <-e.Server.StopNotify():
 			return m.ended(e)
 		case err := <-e.Err():
@@ -350,25 +361,6 @@ func (m *Member) join(ctx context.Context, e *embed.Etcd, pauses <-chan *pause) 
 			said = true
 		}
 	}
-}
-
-// announcePeers corrects what the cluster has on record of this member's peer
-// address, where it is alone: then a port that the system picked differs from one
-// start to the next.
-func (m *Member) announcePeers(ctx context.Context, s *etcdserver.EtcdServer) error {
-	members := s.Cluster().Members()
-	if len(members) != 1 || len(m.cfg.Engine.AdvertisePeerUrls) > 0 {
-		return nil
-	}
-	want := m.PeerURLs()
-	if sameSet(members[0].PeerURLs, want) {
-		return nil
-	}
-	update := membership.Member{ID: s.MemberID(), RaftAttributes: membership.RaftAttributes{PeerURLs: want}}
-	if _, err := s.UpdateMember(ctx, update); err != nil {
-		return fmt.Errorf("record the peer addresses %v: %w", want, err)
-	}
-	return nil
 }
 
 // ended is why the engine stopped by itself. That it was removed it learns from its
