@@ -43,6 +43,7 @@ var demoted = map[string]bool{
 	"prober detected unhealthy status":                  true,
 	"failed to reach the peer URL":                      true,
 	"failed to get version":                             true,
+	"failed to unmarshal response":                      true, // of a member whose engine does not run
 	"lost TCP streaming connection with remote peer":    true,
 	"closed TCP streaming connection with remote peer":  true,
 	"stopped TCP streaming connection with remote peer": true,

@@ -313,6 +313,16 @@ func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
 	return e, err
 }
 
+// announceAlone corrects the record of a member that is alone before anybody sees
+// it: its port may be another with every start. In a cluster that takes longer, and
+// the scout does it.
+func (m *Member) announceAlone(ctx context.Context, e *embed.Etcd) error {
+	if len(e.Server.Cluster().Members()) > 1 {
+		return nil
+	}
+	return m.scout.announce(ctx, m.scout.view())
+}
+
 // caught calls the engine's code and turns what that considers fatal into an error.
 func caught(do func() error) (err error) {
 	defer func() {
@@ -342,10 +352,7 @@ func (m *Member) join(ctx context.Context, e *embed.Etcd, pauses <-chan *pause) 
 			if said {
 				m.log.Info("joined the cluster", "after", m.now().Sub(began))
 			}
-			if err := m.scout.announce(ctx, m.scout.view()); err != nil && ctx.Err() == nil {
-				m.log.Warn("the cluster has not recorded this member's address yet", "err", err) // it is tried again
-			}
-			return ctx.Err()
+			return m.announceAlone(ctx, e)
 		case <-e.Server.StopNotify():
 			return m.ended(e)
 		case err := <-e.Err():

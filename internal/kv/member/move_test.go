@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,11 +78,15 @@ func (c *movable) run(which ...int) {
 
 func (c *movable) stop(which ...int) {
 	c.t.Helper()
+	var wg sync.WaitGroup
 	for _, i := range which {
-		if err := c.members[i].stop(); err != nil {
-			c.t.Fatal(err)
-		}
+		wg.Go(func() {
+			if err := c.members[i].stop(); err != nil {
+				c.t.Errorf("stop n%d: %v", i+1, err)
+			}
+		})
 	}
+	wg.Wait()
 }
 
 func (c *movable) put(key, value string) {

@@ -62,6 +62,8 @@ type scout struct {
 	own    func() (clients, peers []url.URL, err error) // where this member can be reached now
 	rung   chan struct{}                                // somebody told where it is; buffered
 
+	announcing sync.Mutex // one attempt at a time
+
 	mu        sync.Mutex
 	engine    *embed.Etcd // nil while none runs
 	card      whereabouts.Card
@@ -70,6 +72,7 @@ type scout struct {
 	announced []string // the own peer URLs that the cluster has recorded
 	told      string   // the own peer URLs that the hints know
 	rehomes   int      // in a row, without a leader in between
+	rehomed   bool     // and not announced since
 }
 
 func newScout(m *Member, cfg *embed.Config) (*scout, error) {
@@ -194,7 +197,7 @@ func (s *scout) hear(c whereabouts.Card) {
 func (s *scout) view() whereabouts.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := whereabouts.View{Self: s.card.ID, Own: s.card.PeerURLs, Met: s.met}
+	v := whereabouts.View{Self: s.card.ID, Own: s.card.PeerURLs, Unofficial: s.rehomed, Met: s.met}
 	if s.engine == nil {
 		return v
 	}
@@ -270,16 +273,23 @@ func (s *scout) settled(ctx context.Context, v whereabouts.View) {
 	s.tell(ctx)
 }
 
+// announceTimeout is how long one attempt may take. While another change of
+// membership is under way the leader drops a second one without a word, so it is
+// better to try again soon than to wait.
+const announceTimeout = time.Second
+
 // announce has the cluster record this member's own addresses, once for each that
 // it has: what is changed by hand later stays.
 func (s *scout) announce(ctx context.Context, v whereabouts.View) error {
+	s.announcing.Lock()
+	defer s.announcing.Unlock()
 	s.mu.Lock()
 	e, done := s.engine, slices.Equal(s.announced, v.Own)
 	s.mu.Unlock()
 	if done || e == nil || !v.Leader {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(e.Server.AuthStore().WithRoot(ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(e.Server.AuthStore().WithRoot(ctx), announceTimeout)
 	defer cancel()
 	for _, step := range whereabouts.Decide(v) {
 		update := membership.Member{ID: types.ID(step.Member), RaftAttributes: membership.RaftAttributes{PeerURLs: step.PeerURLs}}
@@ -290,7 +300,7 @@ func (s *scout) announce(ctx context.Context, v whereabouts.View) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.announced = v.Own
+	s.announced, s.rehomed = v.Own, false
 	return nil
 }
 
@@ -451,6 +461,7 @@ func (s *scout) rehome(v whereabouts.View) *pause {
 	}
 	s.mu.Lock()
 	s.rehomes++
+	s.rehomed = true
 	wait := time.Duration(s.rehomes-1) * time.Second // a second time in a row is odd: no haste
 	s.mu.Unlock()
 	return &pause{why: strings.Join(why, "; "), mend: func(ctx context.Context) error {

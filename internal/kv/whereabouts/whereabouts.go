@@ -87,7 +87,10 @@ type View struct {
 	Own      []string // where this member can be reached now; nil: not known
 	Recorded []Member // of the whole cluster, this member included
 	Leader   bool     // this member sees one
-	Met      map[ID]Meeting
+	// Unofficial: what is on record of this member comes from a Rehome; the others
+	// may know nothing of it.
+	Unofficial bool
+	Met        map[ID]Meeting
 }
 
 // Op is a kind of step.
@@ -135,8 +138,11 @@ func Decide(v View) []Step {
 
 func announce(v View) []Step {
 	own, ok := v.recorded(v.Self)
-	if !ok || len(v.Own) == 0 || same(own.PeerURLs, v.Own) {
+	if !ok || len(v.Own) == 0 || (same(own.PeerURLs, v.Own) && !v.Unofficial) {
 		return nil
+	}
+	if v.Unofficial {
+		return []Step{{Announce, v.Self, v.Own, "so far only those it has met know it at " + list(v.Own)}}
 	}
 	return []Step{{Announce, v.Self, v.Own,
 		fmt.Sprintf("on record at %s, reachable at %s", list(own.PeerURLs), list(v.Own))}}
