@@ -72,6 +72,7 @@ func TestThreeMembers(t *testing.T) {
 
 // A member that its cluster removes ends, and says why.
 func TestRemovedMember(t *testing.T) {
+	t.Parallel()
 	members := cluster(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -78,15 +77,11 @@ func (c *movable) run(which ...int) {
 
 func (c *movable) stop(which ...int) {
 	c.t.Helper()
-	var wg sync.WaitGroup
 	for _, i := range which {
-		wg.Go(func() {
-			if err := c.members[i].stop(); err != nil {
-				c.t.Errorf("stop n%d: %v", i+1, err)
-			}
-		})
+		if err := c.members[i].stop(); err != nil {
+			c.t.Fatal(err)
+		}
 	}
-	wg.Wait()
 }
 
 func (c *movable) put(key, value string) {
@@ -133,6 +128,7 @@ func (c *movable) whole(keys ...string) {
 }
 
 func TestOneMoves(t *testing.T) {
+	t.Parallel()
 	c := founded(t, 10, nil)
 	c.stop(2)
 	c.place(2, 11)
@@ -143,6 +139,7 @@ func TestOneMoves(t *testing.T) {
 }
 
 func TestTwoMove(t *testing.T) {
+	t.Parallel()
 	c := founded(t, 20, nil)
 	c.stop(1, 2)
 	c.place(1, 21)
@@ -155,6 +152,7 @@ func TestTwoMove(t *testing.T) {
 // All members come back at other addresses, again and again, and each knows but one
 // place where another may be.
 func TestAllMove(t *testing.T) {
+	t.Parallel()
 	c := founded(t, 30, nil)
 	for _, x := range []int{31, 32} {
 		c.stop(0, 1, 2)
@@ -174,6 +172,7 @@ func TestAllMove(t *testing.T) {
 // The same with a service that the members tell where they are, as the discovery
 // service is.
 func TestAllMoveAndTell(t *testing.T) {
+	t.Parallel()
 	told := newBoard()
 	c := founded(t, 40, func(cfg *Config) { cfg.Hints = []Hints{told.hints()} })
 	c.stop(0, 1, 2)
@@ -187,6 +186,7 @@ func TestAllMoveAndTell(t *testing.T) {
 
 // The members' addresses go round: each comes back where another was.
 func TestAddressesGoRound(t *testing.T) {
+	t.Parallel()
 	c := founded(t, 50, nil)
 	c.stop(0, 1, 2)
 	e0, e1, e2 := c.cfgs[0].Engine, c.cfgs[1].Engine, c.cfgs[2].Engine

@@ -1,7 +1,6 @@
 package member
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -120,14 +119,11 @@ func (p *peerPort) attach(e *embed.Etcd) {
 
 func (p *peerPort) detach() { p.engine.Store(nil) }
 
-// end stops listening and ends what is left of the engine's streams.
+// end stops listening and cuts off who is connected: without an engine there is
+// nothing to finish.
 func (p *peerPort) end() {
 	if p.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
-		defer cancel()
-		if p.http.Shutdown(ctx) != nil {
-			p.http.Close()
-		}
+		p.http.Close()
 	}
 	p.closeListeners()
 	p.wg.Wait()

@@ -46,6 +46,7 @@ func health(base string) (status int, text string) {
 // A member of three that is the only one there answers everybody with the reason,
 // and is whole once the others are there.
 func TestAnswersWhileWaitingForAMajority(t *testing.T) {
+	t.Parallel()
 	cfgs := clusterConfigs(t, 3)
 	m, ready, _ := launch(t, cfgs[0])
 	eventually(t, 10*time.Second, "the reason in /health", func() bool {
@@ -124,6 +125,7 @@ func fill(t *testing.T, path string) {
 // A disk that fills up stops the store, not the member: it says why, and goes on by
 // itself with all its data when there is room again.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	disk := onTmpfs(t, "400m")
 	m := start(t, alone(t, "n1", filepath.Join(disk, "data")))
 	base := m.ClientURLs()[0]
@@ -175,6 +177,7 @@ func TestFullDisk(t *testing.T) {
 
 // A disk that is full when the member starts makes it wait, not fail.
 func TestStartOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	disk := onTmpfs(t, "250m")
 	ballast := filepath.Join(disk, "ballast")
 	fill(t, ballast)
@@ -255,6 +258,7 @@ func overwrite(t *testing.T, path string, offset int64, with []byte) {
 
 // A record that power loss left half written is cut off, and the log says which.
 func TestTornRecord(t *testing.T) {
+	t.Parallel()
 	cfg, segment := stopped(t)
 	// A record that was begun: a length, some bytes, and sectors never written.
 	record := append([]byte{0x00, 0x08, 0, 0, 0, 0, 0, 0}, make([]byte, 0x800)...)
@@ -279,6 +283,7 @@ func TestTornRecord(t *testing.T) {
 // Damage in the middle of the log is not repaired: the member refuses to start and
 // leaves the log as it is.
 func TestDamagedLog(t *testing.T) {
+	t.Parallel()
 	cfg, segment := stopped(t)
 	overwrite(t, segment, -3000, []byte("damage"))
 	before, err := os.ReadFile(segment)
