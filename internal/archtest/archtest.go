@@ -45,6 +45,7 @@ var places = map[string]place{
 	"internal/unitfile":       {Vocabulary, "unitfile"},
 	"internal/fleet/model":    {Vocabulary, "fleet"},
 	"internal/kv/v2":          {Pure, "kv"},
+	"internal/kv/whereabouts": {Pure, "kv"},
 	"internal/fleet/sched":    {Pure, "fleet"},
 	"internal/fleet/nodeplan": {Pure, "fleet"},
 

@@ -111,26 +111,33 @@ func bind(cfg Config) (doors []door, err error) {
 			}
 			d.tls = config
 		}
-		if d.Listener, err = Bind(u, "client", cfg.Sockets); err != nil {
+		l, err := Bind(u, "client", cfg.Sockets)
+		if err != nil {
 			return doors, err
 		}
+		d.Listener = limited(l)
 		doors = append(doors, d)
 	}
 	return doors, nil
 }
 
-// Bind listens on one address, without TLS; who is "client" or "peer". Its error
-// says who has the address.
-func Bind(u url.URL, who string, opts transport.SocketOpts) (net.Listener, error) {
-	l, err := transport.NewListenerWithOpts(hostOf(u), u.Scheme,
-		transport.WithSocketOpts(&opts), transport.WithSkipTLSInfoCheck(true))
+// Bind listens on one address, without TLS unless an option asks for it; who is
+// "client" or "peer". Its error says who has the address.
+func Bind(u url.URL, who string, sockets transport.SocketOpts, opts ...transport.ListenerOption) (net.Listener, error) {
+	opts = append([]transport.ListenerOption{transport.WithSocketOpts(&sockets), transport.WithSkipTLSInfoCheck(true)}, opts...)
+	l, err := transport.NewListenerWithOpts(hostOf(u), u.Scheme, opts...)
 	if err != nil {
 		return nil, explainListen(err, u, who)
 	}
-	if limit, err := runtime.FDLimit(); err == nil && limit > reservedFiles {
-		l = transport.LimitListener(l, int(limit-reservedFiles))
-	}
 	return l, nil
+}
+
+// limited leaves the engine the descriptors it needs.
+func limited(l net.Listener) net.Listener {
+	if limit, err := runtime.FDLimit(); err == nil && limit > reservedFiles {
+		return transport.LimitListener(l, int(limit-reservedFiles))
+	}
+	return l
 }
 
 func explainListen(err error, u url.URL, who string) error {

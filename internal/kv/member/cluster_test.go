@@ -11,8 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// cluster starts n members together.
-func cluster(t *testing.T, n int) []*runningMember {
+// clusterConfigs is n members n1, n2 ... that found a cluster.
+func clusterConfigs(t *testing.T, n int) []Config {
 	t.Helper()
 	var entries []string
 	cfgs := make([]Config, n)
@@ -23,10 +23,18 @@ func cluster(t *testing.T, n int) []*runningMember {
 		cfgs[i].Engine.ListenPeerUrls = mustURLs(peer)
 		entries = append(entries, name+"="+peer)
 	}
-	members, readies := make([]*runningMember, n), make([]chan struct{}, n)
 	for i := range cfgs {
 		cfgs[i].Engine.InitialCluster = strings.Join(entries, ",")
-		members[i], readies[i], _ = launch(t, cfgs[i])
+	}
+	return cfgs
+}
+
+// cluster starts n members together.
+func cluster(t *testing.T, n int) []*runningMember {
+	t.Helper()
+	members, readies := make([]*runningMember, n), make([]chan struct{}, n)
+	for i, cfg := range clusterConfigs(t, n) {
+		members[i], readies[i], _ = launch(t, cfg)
 	}
 	for i, ready := range readies {
 		select {
@@ -64,6 +72,7 @@ func TestThreeMembers(t *testing.T) {
 
 // A member that its cluster removes ends, and says why.
 func TestRemovedMember(t *testing.T) {
+	t.Parallel()
 	members := cluster(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

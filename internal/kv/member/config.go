@@ -1,14 +1,17 @@
 package member
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/pkg/v3/netutil"
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"flotilla/internal/fault"
 )
 
 // Listening addresses of a member that is not told otherwise: today's and those
@@ -35,8 +38,9 @@ type Config struct {
 	// Engine is the engine's own configuration. Its client listeners are ours:
 	// see ListenClientUrls. A port 0 is allowed in ListenClientUrls, and in
 	// ListenPeerUrls of a member that is alone; nil AdvertiseClientUrls and
-	// AdvertisePeerUrls mean the addresses that were bound. Its logging fields
-	// count for nothing: the engine logs through the member's logger.
+	// AdvertisePeerUrls mean the addresses that were bound, with the machine's own
+	// address for one that means all of them, whatever that is at the time. Its
+	// logging fields count for nothing: the engine logs through the member's logger.
 	Engine *embed.Config
 	// AllowPlainHTTP permits http:// on addresses beyond loopback: whoever
 	// reaches the port may then read and write everything.
@@ -44,6 +48,12 @@ type Config struct {
 	// AllowAnonymousTLS permits https:// beyond loopback without asking for
 	// client certificates.
 	AllowAnonymousTLS bool
+	// PeerHints are peer URLs at which to look for the other members when they are
+	// not where they were, and Hints other places to ask. Neither is needed while
+	// the last known address of one of them, or an entry of the initial cluster,
+	// still holds.
+	PeerHints []string
+	Hints     []Hints
 }
 
 // Defaults is a member named "default" on the default addresses, alone in its
@@ -88,16 +98,38 @@ func hasPortZero(urls []url.URL) bool {
 	return false
 }
 
-// advertised is what others are told to use for the addresses bound. An address
-// that means "every address of this machine" is none that they could use.
-func advertised(flag string, bound []url.URL) ([]url.URL, error) {
-	var errs []error
-	for _, u := range bound {
-		if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
-			errs = append(errs, fmt.Errorf("%s is no address that others could use: give --%s", u.String(), flag))
+// advertised is where others can reach this member now: what the flags say, else
+// the addresses bound.
+func (m *Member) advertised(cfg *embed.Config) (clients, peers []url.URL, err error) {
+	clients, peers = cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls
+	if len(peers) == 0 {
+		if peers, err = reachable("initial-advertise-peer-urls", m.peerURLs); err != nil {
+			return nil, nil, err
 		}
 	}
-	return bound, errors.Join(errs...)
+	if len(clients) == 0 {
+		clients, err = reachable("advertise-client-urls", m.clientURLs)
+	}
+	return clients, peers, err
+}
+
+// reachable puts the machine's own address in place of one that means "every
+// address of this machine", which is none that others could use.
+func reachable(flag string, bound []url.URL) ([]url.URL, error) {
+	urls := slices.Clone(bound)
+	for i, u := range urls {
+		ip := net.ParseIP(u.Hostname())
+		if ip == nil || !ip.IsUnspecified() {
+			continue
+		}
+		host, err := netutil.GetDefaultHost()
+		if err != nil {
+			return nil, fault.Hint(fmt.Errorf("%s is no address that others could use, and the machine's own is not clear: %w", u.String(), err),
+				"give --%s", flag)
+		}
+		urls[i].Host = net.JoinHostPort(host, u.Port())
+	}
+	return urls, nil
 }
 
 // aloneIn tells whether the initial cluster names no other member.

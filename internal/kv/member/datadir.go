@@ -33,14 +33,11 @@ type identity struct {
 
 // checkDataDir says whether the member of this name may start on dir, without
 // changing anything. fresh means that nothing of a member is there yet.
-func checkDataDir(dir, walDir, name string) (fresh bool, err error) {
-	if walDir == "" {
-		walDir = filepath.Join(dir, "member", "wal")
-	}
+func checkDataDir(dir, ownWAL, name string) (fresh bool, err error) {
 	if err := checkAccess(dir); err != nil {
 		return false, err
 	}
-	segments, err := walSegments(walDir)
+	segments, err := walSegments(walDir(dir, ownWAL))
 	if err != nil {
 		return false, fmt.Errorf("read the log of data directory %s: %w", dir, err)
 	}
@@ -85,6 +82,17 @@ func checkAccess(dir string) error {
 	return nil
 }
 
+// walDir is where the log is: own, as --wal-dir says, or in the data directory.
+func walDir(dir, own string) string {
+	if own != "" {
+		return own
+	}
+	return filepath.Join(dir, "member", "wal")
+}
+
+// dbPath is the engine's database.
+func dbPath(dir string) string { return filepath.Join(dir, "member", "snap", "db") }
+
 // walSegments lists the log's files, oldest first. None means no member.
 func walSegments(dir string) ([]string, error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +113,7 @@ func readIdentity(dir, segment string) (identity, error) {
 		return id, fault.Hint(fmt.Errorf("read who owns data directory %s: %s: %w", dir, segment, err),
 			"if the disk lost data, remove this member from the cluster and add it anew with an empty directory")
 	}
-	path := filepath.Join(dir, "member", "snap", "db")
+	path := dbPath(dir)
 	id.name, err = readName(path, id.member)
 	if errors.Is(err, berrors.ErrTimeout) {
 		return id, fault.Hint(fmt.Errorf("data directory %s is in use%s", dir, holder.By(holder.OfLock(path))),
@@ -178,11 +186,8 @@ func readName(path string, member uint64) (name string, err error) {
 
 // undo removes what a start made that failed before it wrote the log: a fresh
 // directory is as it was, and nothing of a running cluster can be lost.
-func undo(dir, walDir string) error {
-	if walDir == "" {
-		walDir = filepath.Join(dir, "member", "wal")
-	}
-	if segments, err := walSegments(walDir); err != nil || len(segments) > 0 {
+func undo(dir, ownWAL string) error {
+	if segments, err := walSegments(walDir(dir, ownWAL)); err != nil || len(segments) > 0 {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "member")); err != nil {

@@ -43,6 +43,7 @@ var demoted = map[string]bool{
 	"prober detected unhealthy status":                  true,
 	"failed to reach the peer URL":                      true,
 	"failed to get version":                             true,
+	"failed to unmarshal response":                      true, // of a member whose engine does not run
 	"lost TCP streaming connection with remote peer":    true,
 	"closed TCP streaming connection with remote peer":  true,
 	"stopped TCP streaming connection with remote peer": true,
@@ -65,9 +66,12 @@ type engineLog struct {
 
 // engineLogState is shared by all loggers derived from one.
 type engineLogState struct {
+	log      *slog.Logger
 	now      func() time.Time
+	lag      *lag
 	mu       sync.Mutex
 	phase    phase
+	ending   string // why the engine stops by itself
 	repeated map[string]*repetition
 }
 
@@ -89,16 +93,22 @@ const (
 
 var _ zapcore.Core = (*engineLog)(nil)
 
-func newEngineLog(log *slog.Logger, now func() time.Time) *engineLog {
+// newEngineLog is for an engine that keeps its log on the disk of dir.
+func newEngineLog(log *slog.Logger, dir string, now func() time.Time) *engineLog {
+	own := log.With("part", "engine")
 	return &engineLog{
-		log:            log.With("part", "engine"),
-		engineLogState: &engineLogState{now: now, repeated: map[string]*repetition{}},
+		log: own,
+		engineLogState: &engineLogState{
+			log: own, now: now, lag: &lag{log: log.With("dir", dir), now: now}, repeated: map[string]*repetition{},
+		},
 	}
 }
 
 // logger is the zap side. What the engine considers fatal while it starts becomes
-// a panic that the start turns into an error; later it ends the process, as the
-// engine means it to: it cannot go on without its log.
+// a panic that the start turns into an error. Later it ends the process, as the
+// engine means it to: the goroutine that failed holds the locks of the database and
+// of the log, so nobody in this process could open them again. The next process
+// finds the cause, and waits for it to go away, before it starts an engine.
 func (c *engineLog) logger() *zap.Logger {
 	return zap.New(c, zap.WithFatalHook(fatalHook{c.engineLogState}))
 }
@@ -114,14 +124,26 @@ type fatalHook struct{ *engineLogState }
 // fatalError is the panic value of a fatal message during the start.
 type fatalError string
 
-func (f fatalHook) OnWrite(e *zapcore.CheckedEntry, _ []zapcore.Field) {
+func (f fatalHook) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
 	f.mu.Lock()
 	p := f.phase
 	f.mu.Unlock()
+	reason := withError(e.Message, fields)
 	if p == starting {
-		panic(fatalError(e.Message))
+		panic(fatalError(reason))
 	}
+	f.log.Error("the engine cannot go on: the process ends, to be started again", "because", reason)
 	os.Exit(1)
+}
+
+// withError is the message with the error that came with it.
+func withError(message string, fields []zapcore.Field) string {
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok {
+			return message + ": " + err.Error()
+		}
+	}
+	return message
 }
 
 func (c *engineLog) Enabled(l zapcore.Level) bool {
@@ -146,6 +168,13 @@ func (c *engineLog) Sync() error { return nil }
 func (c *engineLog) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	all := append(c.fields[:len(c.fields):len(c.fields)], fields...)
 	level := c.level(e)
+	if e.Message == slowFlush {
+		c.lag.late(durationOf(fields, "took"))
+		level = slog.LevelDebug
+	}
+	if e.Message == serverError {
+		c.ends(withError("", fields))
+	}
 	if _, change := changes[e.Message]; !change && level > slog.LevelDebug {
 		say, times := c.again(e.Message + peerOf(all))
 		if !say {
@@ -160,6 +189,35 @@ func (c *engineLog) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	c.log.LogAttrs(ctx, level, e.Message, attrs(all)...)
 	return nil
+}
+
+// slowFlush is the engine's complaint, once for each flush of its log that took more
+// than a second.
+const slowFlush = "slow fdatasync"
+
+// serverError is the engine's last line before it stops by itself.
+const serverError = "server error"
+
+func (s *engineLogState) ends(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = why
+}
+
+// end is why the engine stopped by itself, "" if it did not say.
+func (s *engineLogState) end() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending
+}
+
+func durationOf(fields []zapcore.Field, key string) time.Duration {
+	for _, f := range fields {
+		if f.Key == key && f.Type == zapcore.DurationType {
+			return time.Duration(f.Integer)
+		}
+	}
+	return 0
 }
 
 // level decides what a line of the engine is worth to an operator.

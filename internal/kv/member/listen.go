@@ -1,57 +1,16 @@
 package member
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
-	"syscall"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 
 	"flotilla/internal/fault"
-	"flotilla/internal/kv/front"
 )
-
-// probePeers says whether the peer addresses are free, and picks a port where one
-// is 0. The engine binds them itself a moment later, so a picked port may be gone
-// by then: see retryPorts.
-func probePeers(cfg *embed.Config) ([]url.URL, error) {
-	if hasPortZero(cfg.ListenPeerUrls) && (!aloneIn(cfg.InitialCluster, cfg.Name) || cfg.ClusterState == embed.ClusterStateFlagExisting) {
-		return nil, fault.Hint(errors.New("a peer address with port 0 is only for a member that is alone: the others could not find it"),
-			"give --listen-peer-urls a port")
-	}
-	var probes []net.Listener
-	defer func() {
-		for _, l := range probes {
-			l.Close()
-		}
-	}()
-	urls := slices.Clone(cfg.ListenPeerUrls)
-	for i, u := range urls {
-		l, err := front.Bind(u, "peer", cfg.SocketOpts)
-		if err != nil {
-			return nil, err
-		}
-		probes = append(probes, l)
-		urls[i] = front.Bound(u, l.Addr())
-	}
-	return urls, nil
-}
-
-// retryPorts tries again when a port that the system picked was taken by somebody
-// else before the engine could bind it.
-func retryPorts(picked bool, start func() error) error {
-	for tries := 0; ; tries++ {
-		err := start()
-		if !picked || tries == 5 || !errors.Is(err, syscall.EADDRINUSE) {
-			return err
-		}
-	}
-}
 
 // explainStart adds what to try to the failures of a start that have a usual
 // cause.
@@ -61,6 +20,9 @@ func explainStart(err error, cfg *embed.Config) error {
 	}
 	text := err.Error()
 	err = fmt.Errorf("start the engine on %s: %w", cfg.Dir, err)
+	if bad := damaged(err, text, cfg.Name); bad != nil {
+		return bad
+	}
 	switch {
 	case strings.Contains(text, "--initial-cluster") || strings.Contains(text, "initial cluster"):
 		return fault.Hint(err, "--initial-cluster has to list every member, this one as %s=%s", cfg.Name, joinURLs(cfg.AdvertisePeerUrls))
@@ -90,5 +52,6 @@ func memberNames(s *etcdserver.EtcdServer) []string {
 	for _, m := range s.Cluster().Members() {
 		names = append(names, m.Name+"="+strings.Join(m.PeerURLs, ","))
 	}
+	slices.Sort(names)
 	return names
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -13,7 +14,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"flotilla/internal/fault"
@@ -39,6 +39,13 @@ type Member struct {
 	lock sync.Mutex // guards what follows
 
 	clientURLs, peerURLs []url.URL // bound
+
+	// What Run makes and its parts share; they are not touched before.
+	engineLog *engineLog
+	reception *reception
+	peers     *peerPort
+	scout     *scout
+	fresh     bool // the data directory is empty as yet
 }
 
 // New makes a member; it touches nothing before Run.
@@ -51,7 +58,7 @@ func New(cfg Config, deps Deps) *Member {
 }
 
 // ClientURLs is where the member serves clients, with the ports that were bound.
-// It is valid once Run has called ready.
+// It is nil until they are.
 func (m *Member) ClientURLs() []string { return m.urls(&m.clientURLs) }
 
 // PeerURLs is where the member listens for other members, as ClientURLs.
@@ -64,21 +71,21 @@ func (m *Member) urls(of *[]url.URL) []string {
 }
 
 // Run starts the member, calls ready when it has joined its cluster and serves,
-// and stops it when ctx is done. It returns nil after a clean stop, ErrRemoved if
-// the cluster removed the member, else what went wrong. A failure before the
-// engine has written anything leaves the data directory as it was.
+// and stops it when ctx is done. Clients are answered from the start: until the
+// member has joined, and whenever its engine has to be stopped for a while, with
+// the reason why not. Run returns nil after a clean stop, ErrRemoved if the cluster
+// removed the member, else what went wrong. A failure before the engine has written
+// anything leaves the data directory as it was.
 func (m *Member) Run(ctx context.Context, ready func()) error {
 	allowed := front.Allowed{PlainHTTP: m.cfg.AllowPlainHTTP, AnonymousTLS: m.cfg.AllowAnonymousTLS}
 	if err := front.CheckExposure(front.Audiences(m.cfg.Engine), allowed); err != nil {
 		return err
 	}
-	engineLog := newEngineLog(m.log, m.now)
-	cfg, err := m.settle(engineLog)
+	cfg, err := m.settle()
 	if err != nil {
 		return err
 	}
-	fresh, err := checkDataDir(cfg.Dir, cfg.WalDir, cfg.Name)
-	if err != nil {
+	if m.fresh, err = checkDataDir(cfg.Dir, cfg.WalDir, cfg.Name); err != nil {
 		return err
 	}
 	clients, err := m.listen(cfg)
@@ -86,20 +93,111 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer clients.Close()
-
-	e, err := m.startEngine(ctx, cfg, fresh, clients.URLs(), engineLog)
+	peers, err := bindPeers(cfg)
 	if err != nil {
-		return ignoreCancel(ctx, err)
+		return err
 	}
+	m.bound(clients.URLs(), peers.urls)
+	m.peers = peers
+	if m.scout, err = newScout(m, cfg); err != nil {
+		peers.end()
+		return err
+	}
+	own := http.NewServeMux()
+	own.Handle(PeerPath, m.scout)
+	peers.serve(own, m.log)
+	defer peers.end()
+	m.reception = newReception(clients, m.log)
+	defer m.reception.end()
+	return ignoreCancel(ctx, m.lives(ctx, cfg, sync.OnceFunc(ready)))
+}
+
+// bound notes the addresses with the ports that the system picked.
+func (m *Member) bound(clients, peers []url.URL) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.clientURLs, m.peerURLs = clients, peers
+}
+
+// pause is why a running engine has to be stopped for a while.
+type pause struct {
+	why string
+	// mend is done while the engine is stopped; nil: nothing.
+	mend func(context.Context) error
+}
+
+func (p *pause) Error() string { return "the engine pauses: " + p.why }
+
+// lives runs one engine after the other on the same data, until one ends for
+// another reason than a pause.
+func (m *Member) lives(ctx context.Context, cfg *embed.Config, ready func()) error {
+	for {
+		err := m.live(ctx, cfg, ready)
+		var p *pause
+		if !errors.As(err, &p) {
+			return err
+		}
+		if p.mend != nil {
+			m.engineLog.enter(starting)
+			if err := p.mend(ctx); err != nil {
+				return err
+			}
+		}
+		m.fresh = false
+		m.log.Info("the engine starts again", "after", p.why)
+	}
+}
+
+// live is one life of the engine. It returns a pause when the engine was stopped to
+// be started again.
+func (m *Member) live(ctx context.Context, cfg *embed.Config, ready func()) error {
+	if err := m.room(cfg).wait(ctx, m.reception.say); err != nil {
+		return err
+	}
+	m.reception.say("the store is starting")
+	e, err := m.startEngine(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	m.peers.attach(e)
+	m.scout.attach(e)
 	defer func() {
-		engineLog.enter(stopping)
+		m.engineLog.enter(stopping)
+		m.scout.detach()
 		e.Close()
+		m.peers.detach()
 	}()
-	if err := m.join(ctx, e); err != nil {
-		return ignoreCancel(ctx, err)
+	pauses, unguard := m.guard(ctx, cfg, e)
+	defer unguard()
+	if err := m.join(ctx, e, pauses); err != nil {
+		return err
 	}
-	engineLog.enter(running)
-	return m.serve(ctx, e, clients, engineLog, ready)
+	m.engineLog.enter(running)
+	return m.serve(ctx, e, pauses, ready)
+}
+
+// guard watches over a running engine. The channel gives the first reason to pause;
+// unguard ends it all.
+func (m *Member) guard(ctx context.Context, cfg *embed.Config, e *embed.Etcd) (pauses <-chan *pause, unguard func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	found := make(chan *pause)
+	var wg sync.WaitGroup
+	for _, watch := range []func(context.Context) *pause{
+		m.room(cfg).watch,
+		m.scout.watch,
+	} {
+		wg.Go(func() {
+			p := watch(ctx)
+			if p == nil {
+				return
+			}
+			select {
+			case found <- p:
+			case <-ctx.Done():
+			}
+		})
+	}
+	return found, func() { cancel(); wg.Wait() }
 }
 
 // listen binds the client addresses.
@@ -113,12 +211,13 @@ func (m *Member) listen(cfg *embed.Config) (*front.Front, error) {
 }
 
 // settle completes the engine's configuration and has the engine check it.
-func (m *Member) settle(log *engineLog) (*embed.Config, error) {
+func (m *Member) settle() (*embed.Config, error) {
 	cfg := *m.cfg.Engine
 	if cfg.Dir == "" {
 		cfg.Dir = cfg.Name + ".etcd"
 	}
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log.logger())
+	m.engineLog = newEngineLog(m.log, cfg.Dir, m.now)
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.engineLog.logger())
 	// What is left open here is known only after binding; the check wants
 	// something.
 	if cfg.AdvertiseClientUrls == nil {
@@ -132,57 +231,51 @@ func (m *Member) settle(log *engineLog) (*embed.Config, error) {
 
 // startEngine gives the engine its addresses and starts it. A fresh data directory
 // is put back as it was if the engine gives up before it wrote its log.
-func (m *Member) startEngine(ctx context.Context, cfg *embed.Config, fresh bool, clients []url.URL, log *engineLog) (*embed.Etcd, error) {
-	var e *embed.Etcd
-	var peers []url.URL
-	err := retryPorts(hasPortZero(cfg.ListenPeerUrls), func() (err error) {
-		if peers, err = probePeers(cfg); err != nil {
-			return err
-		}
-		ec, err := engineConfig(*cfg, clients, peers)
-		if err != nil {
-			return err
-		}
-		e, err = startOrLeave(ctx, ec)
-		return err
-	})
+func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etcd, error) {
+	m.engineLog.enter(starting)
+	torn, err := m.tornTail(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ec := *cfg
+	if ec.AdvertiseClientUrls, ec.AdvertisePeerUrls, err = m.advertised(cfg); err != nil {
+		return nil, err
+	}
+	e, err := startOrLeave(ctx, engineConfig(ec))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if fresh {
+		if m.fresh {
 			err = errors.Join(err, undo(cfg.Dir, cfg.WalDir))
 		}
 		return nil, explainStart(err, cfg)
 	}
-	log.enter(joining)
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	m.clientURLs, m.peerURLs = clients, peers
+	m.engineLog.enter(joining)
+	if torn != nil {
+		m.log.Warn("the last record of the log was torn and has been cut off", "file", torn.file, "offset", torn.offset, "kept", torn.file+".broken")
+	}
 	return e, nil
 }
 
-// engineConfig is what the engine is started with: our addresses in place of its
-// client listeners.
-func engineConfig(cfg embed.Config, clients, peers []url.URL) (*embed.Config, error) {
-	var err error
-	cfg.ListenPeerUrls = peers
-	if len(cfg.AdvertisePeerUrls) == 0 {
-		if cfg.AdvertisePeerUrls, err = advertised("initial-advertise-peer-urls", peers); err != nil {
-			return nil, err
-		}
+// tornTail looks whether the engine is going to cut its log.
+func (m *Member) tornTail(cfg *embed.Config) (*tear, error) {
+	segments, err := walSegments(walDir(cfg.Dir, cfg.WalDir))
+	if err != nil {
+		return nil, err
 	}
-	if len(cfg.AdvertiseClientUrls) == 0 {
-		if cfg.AdvertiseClientUrls, err = advertised("advertise-client-urls", clients); err != nil {
-			return nil, err
-		}
-	}
+	return tornTail(segments)
+}
+
+// engineConfig is what the engine is started with: none of its own listeners, which
+// are the member's.
+func engineConfig(cfg embed.Config) *embed.Config {
 	if cfg.InitialCluster == "" && cfg.DNSCluster == "" && len(cfg.DiscoveryCfg.Endpoints) == 0 {
 		cfg.InitialCluster = clusterOf(cfg.Name, cfg.AdvertisePeerUrls)
 	}
-	cfg.ListenClientUrls, cfg.ListenClientHttpUrls = nil, nil
+	cfg.ListenClientUrls, cfg.ListenClientHttpUrls, cfg.ListenPeerUrls = nil, nil, nil
 	cfg.ClientAutoTLS = false // the front has seen to it
-	return &cfg, nil
+	return &cfg
 }
 
 // startOrLeave starts the engine, which cannot be interrupted while it looks for
@@ -213,6 +306,25 @@ func startOrLeave(ctx context.Context, cfg *embed.Config) (*embed.Etcd, error) {
 
 // startEtcd starts the engine and turns what it considers fatal into an error.
 func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
+	err = caught(func() (err error) {
+		e, err = embed.StartEtcd(cfg)
+		return err
+	})
+	return e, err
+}
+
+// announceAlone corrects the record of a member that is alone before anybody sees
+// it: its port may be another with every start. In a cluster that takes longer, and
+// the scout does it.
+func (m *Member) announceAlone(ctx context.Context, e *embed.Etcd) error {
+	if len(e.Server.Cluster().Members()) > 1 {
+		return nil
+	}
+	return m.scout.announce(ctx, m.scout.view())
+}
+
+// caught calls the engine's code and turns what that considers fatal into an error.
+func caught(do func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -224,12 +336,13 @@ func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
 			panic(p)
 		}
 	}()
-	return embed.StartEtcd(cfg)
+	return do()
 }
 
 // join waits until the member takes part in its cluster, which takes a majority of
 // the members.
-func (m *Member) join(ctx context.Context, e *embed.Etcd) error {
+func (m *Member) join(ctx context.Context, e *embed.Etcd, pauses <-chan *pause) error {
+	m.reception.say("waiting for a majority of the members: " + strings.Join(memberNames(e.Server), " "))
 	slow := time.NewTicker(5 * time.Second)
 	defer slow.Stop()
 	began := m.now()
@@ -239,11 +352,13 @@ func (m *Member) join(ctx context.Context, e *embed.Etcd) error {
 			if said {
 				m.log.Info("joined the cluster", "after", m.now().Sub(began))
 			}
-			return m.announcePeers(ctx, e.Server)
+			return m.announceAlone(ctx, e)
 		case <-e.Server.StopNotify():
-			return ended(e)
+			return m.ended(e)
 		case err := <-e.Err():
 			return err
+		case p := <-pauses:
+			return p
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-slow.C:
@@ -255,36 +370,24 @@ func (m *Member) join(ctx context.Context, e *embed.Etcd) error {
 	}
 }
 
-// announcePeers corrects what the cluster has on record of this member's peer
-// address, where it is alone: then a port that the system picked differs from one
-// start to the next.
-func (m *Member) announcePeers(ctx context.Context, s *etcdserver.EtcdServer) error {
-	members := s.Cluster().Members()
-	if len(members) != 1 || len(m.cfg.Engine.AdvertisePeerUrls) > 0 {
-		return nil
-	}
-	want := m.PeerURLs()
-	if sameSet(members[0].PeerURLs, want) {
-		return nil
-	}
-	update := membership.Member{ID: s.MemberID(), RaftAttributes: membership.RaftAttributes{PeerURLs: want}}
-	if _, err := s.UpdateMember(ctx, update); err != nil {
-		return fmt.Errorf("record the peer addresses %v: %w", want, err)
-	}
-	return nil
-}
-
-// ended is why the engine stopped by itself.
-func ended(e *embed.Etcd) error {
-	if e.Server.IsIDRemoved(uint64(e.Server.MemberID())) {
+// ended is why the engine stopped by itself. That it was removed it learns from its
+// own log or, when the others no longer send it that, from their refusal to speak
+// to it.
+func (m *Member) ended(e *embed.Etcd) error {
+	why := m.engineLog.end()
+	if e.Server.IsIDRemoved(uint64(e.Server.MemberID())) || strings.Contains(why, "permanently removed") {
 		return fault.Hint(fmt.Errorf("%w (%s)", ErrRemoved, e.Server.MemberID()),
 			"to bring the machine back, add it as a new member and start it with an empty data directory")
+	}
+	if why != "" {
+		return fmt.Errorf("the engine stopped by itself%s", why)
 	}
 	return errors.New("the engine stopped by itself")
 }
 
-// serve runs the gateway and the servers on the running engine until ctx is done.
-func (m *Member) serve(ctx context.Context, e *embed.Etcd, clients *front.Front, log *engineLog, ready func()) error {
+// serve runs the gateway and the servers on the running engine until ctx is done or
+// there is a reason to pause.
+func (m *Member) serve(ctx context.Context, e *embed.Etcd, pauses <-chan *pause, ready func()) error {
 	client := v3client.New(e.Server)
 	defer client.Close()
 	store := mvcc.New(mvcc.Config{
@@ -300,11 +403,11 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, clients *front.Front,
 	}
 	defer gateway.stop()
 
-	servers, err := m.newServers(e, store, clients)
+	servers, err := m.newServers(e, store, m.reception.front)
 	if err != nil {
 		return err
 	}
-	servers.start()
+	m.reception.open(servers)
 	following, unfollow := context.WithCancel(ctx)
 	defer unfollow()
 	go m.followLeader(following, e.Server)
@@ -313,15 +416,33 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, clients *front.Front,
 	ready()
 	select {
 	case <-ctx.Done():
+		m.reception.front.Close()
+	case p := <-pauses:
+		m.log.Warn("the engine is stopped for a while", "because", p.why)
+		err = p
 	case err = <-e.Err():
 	case err = <-servers.failed:
+	case err = <-m.reception.failed:
+	case err = <-m.peers.failed:
 	case err = <-gateway.ended:
 	case <-e.Server.StopNotify():
-		err = ended(e)
+		err = m.ended(e)
 	}
-	log.enter(stopping)
-	servers.stop()
+	m.engineLog.enter(stopping)
+	m.reception.close(servers, whyClosed(err))
 	return err
+}
+
+// whyClosed is what clients are told when the store stopped serving.
+func whyClosed(err error) string {
+	var p *pause
+	switch {
+	case errors.As(err, &p):
+		return p.why
+	case err != nil:
+		return err.Error()
+	}
+	return "the member is stopping"
 }
 
 // followLeader logs who leads, when that changes, in a cluster of several.

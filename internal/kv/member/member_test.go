@@ -3,9 +3,11 @@ package member
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +72,7 @@ func start(t testing.TB, cfg Config) *runningMember {
 func launch(t testing.TB, cfg Config) (m *runningMember, ready, ended chan struct{}) {
 	t.Helper()
 	log := &syncBuffer{}
-	m = &runningMember{Member: New(cfg, Deps{Log: logx.New(log, slog.LevelInfo)}), log: log}
+	m = &runningMember{Member: New(cfg, Deps{Log: textLog(log)}), log: log}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended = make(chan struct{}), make(chan struct{})
 	m.ended = ended
@@ -87,6 +89,18 @@ func launch(t testing.TB, cfg Config) (m *runningMember, ready, ended chan struc
 	t.Cleanup(func() { m.stop() })
 	return m, ready, ended
 }
+
+// firstClientURL waits until the addresses are bound.
+func (m *runningMember) firstClientURL() string {
+	for {
+		if urls := m.ClientURLs(); len(urls) > 0 {
+			return urls[0]
+		}
+		runtime.Gosched()
+	}
+}
+
+func textLog(w io.Writer) *slog.Logger { return logx.New(w, slog.LevelInfo) }
 
 func v3(t testing.TB, m *runningMember) *clientv3.Client {
 	t.Helper()

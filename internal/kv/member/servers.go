@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -20,7 +19,9 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"flotilla/internal/kv/front"
 	"flotilla/internal/kv/mvcc"
@@ -30,29 +31,22 @@ import (
 // stops.
 const stopGrace = time.Second
 
-// headerTimeout is how long a request may take to arrive as far as its header. The
-// front is as patient with the first bytes of a connection.
-const headerTimeout = 5 * time.Minute
-
-// servers is the gRPC and the HTTP server behind the front.
+// servers is what answers clients while an engine runs: the v3 API, and the handler
+// of the v2 API and what is beside it.
 type servers struct {
-	front  *front.Front
 	grpc   *grpc.Server
-	http   *http.Server
-	calls  *inflight          // unary gRPC calls that run
+	http   http.Handler
+	calls  *inflight          // requests that run, but for gRPC streams
 	unwait context.CancelFunc // ends the v2 watches
+	hurry  context.CancelFunc // ends all other HTTP requests
 	json   *jsonGateway       // nil if it is off
-	failed chan error         // one of the two ended by itself; buffered
+	failed chan error         // the gRPC server ended by itself; buffered
 	wg     sync.WaitGroup
 }
 
 func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, f *front.Front) (*servers, error) {
 	cfg := e.Config()
-	s := &servers{
-		front:  f,
-		calls:  newInflight(),
-		failed: make(chan error, 2),
-	}
+	s := &servers{calls: newInflight(), failed: make(chan error, 1)}
 	s.grpc = newGRPC(e.Server, &cfg, s.calls)
 	if cfg.EnableGRPCGateway {
 		var err error
@@ -61,12 +55,9 @@ func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, f *front.Front) (*
 		}
 	}
 	stopping, unwait := context.WithCancel(context.Background())
-	s.unwait = unwait
-	s.http = &http.Server{
-		Handler:           m.handler(e.Server, &cfg, store, s.json, stopping),
-		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          slog.NewLogLogger(m.log.Handler(), slog.LevelDebug), // complaints about clients
-	}
+	hurrying, hurry := context.WithCancel(context.Background())
+	s.unwait, s.hurry = unwait, hurry
+	s.http = endWith(m.handler(e.Server, &cfg, store, s.json, stopping), hurrying)
 	return s, nil
 }
 
@@ -89,25 +80,18 @@ func newGRPC(server *etcdserver.EtcdServer, cfg *embed.Config, calls *inflight) 
 	return gs
 }
 
-func (s *servers) start() {
-	s.run("HTTP server", func() error { return s.http.Serve(s.front.HTTP()) })
-	s.run("gRPC server", func() error { return s.grpc.Serve(s.front.GRPC()) })
-	s.front.Serve()
-}
-
-func (s *servers) run(name string, serve func() error) {
+// start begins to take gRPC connections from the front.
+func (s *servers) start(from net.Listener) {
 	s.wg.Go(func() {
-		err := serve()
-		if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
-			return
+		if err := s.grpc.Serve(from); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.failed <- fmt.Errorf("gRPC server: %w", err)
 		}
-		s.failed <- fmt.Errorf("%s: %w", name, err)
 	})
 }
 
-// stop ends both servers: watches at once, other requests within stopGrace.
+// stop ends watches at once and other requests within stopGrace. No new ones come
+// in: the reception has been told.
 func (s *servers) stop() {
-	s.front.Close()
 	s.unwait()
 	if s.json != nil {
 		s.json.close()
@@ -115,35 +99,44 @@ func (s *servers) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
 	s.wg.Go(s.grpc.GracefulStop) // tells the clients; returns at Stop at the latest
-	if s.http.Shutdown(ctx) != nil {
-		s.http.Close()
-	}
 	s.calls.wait(ctx)
+	s.hurry()
 	s.grpc.Stop()
+	s.calls.close()
 	s.wg.Wait()
 }
 
 // endWatches lets a request end when the member stops. Only watches are ended:
 // whatever else runs is short and shall get its answer.
 func endWatches(next http.Handler, stopping context.Context) http.Handler {
+	ending := endWith(next, stopping)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet || !strings.Contains(r.URL.RawQuery, "wait=") {
 			next.ServeHTTP(w, r)
 			return
 		}
+		ending.ServeHTTP(w, r)
+	})
+}
+
+// endWith ends requests when ctx is done.
+func endWith(next http.Handler, done context.Context) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		defer context.AfterFunc(stopping, cancel)()
+		defer context.AfterFunc(done, cancel)()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// inflight counts unary gRPC calls. Streams (watches, lease renewals) never end by
-// themselves, so a stop does not wait for them.
+// inflight counts requests, until it is closed. Streams (v3 watches, lease
+// renewals) never end by themselves, so a stop does not wait for them and they are
+// not counted.
 type inflight struct {
-	mu   sync.Mutex
-	n    int
-	idle chan struct{} // closed while n is 0
+	mu     sync.Mutex
+	n      int
+	closed bool
+	idle   chan struct{} // closed while n is 0
 }
 
 func newInflight() *inflight {
@@ -152,25 +145,46 @@ func newInflight() *inflight {
 	return c
 }
 
-func (c *inflight) add(d int) {
+// enter counts one more; false when no more are taken.
+func (c *inflight) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
 	if c.n == 0 {
 		c.idle = make(chan struct{})
 	}
-	c.n += d
-	if c.n == 0 {
+	c.n++
+	return true
+}
+
+func (c *inflight) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n--; c.n == 0 {
 		close(c.idle)
 	}
 }
 
+// close lets nobody in any more and waits for those who are.
+func (c *inflight) close() {
+	c.mu.Lock()
+	c.closed = true
+	idle := c.idle
+	c.mu.Unlock()
+	<-idle
+}
+
 func (c *inflight) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	c.add(1)
-	defer c.add(-1)
+	if !c.enter() {
+		return nil, status.Error(codes.Unavailable, "the member is stopping")
+	}
+	defer c.leave()
 	return next(ctx, req)
 }
 
-// wait returns when no call runs or ctx is done.
+// wait returns when nothing runs or ctx is done.
 func (c *inflight) wait(ctx context.Context) {
 	c.mu.Lock()
 	idle := c.idle

@@ -1,0 +1,197 @@
+package member
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// movable is a cluster of three whose members live at addresses of their own, and
+// move.
+type movable struct {
+	t       *testing.T
+	cfgs    []Config
+	members []*runningMember
+}
+
+// founded starts the cluster at 127.0.X.1 to 127.0.X.3.
+func founded(t *testing.T, x int, change func(*Config)) *movable {
+	t.Helper()
+	c := &movable{t: t}
+	var entries []string
+	for i := range 3 {
+		name := fmt.Sprintf("n%d", i+1)
+		cfg := alone(t, name, filepath.Join(t.TempDir(), name))
+		cfg.Engine.TickMs, cfg.Engine.ElectionMs = 50, 500
+		if change != nil {
+			change(&cfg)
+		}
+		c.cfgs = append(c.cfgs, cfg)
+		c.place(i, x)
+		entries = append(entries, name+"="+c.peer(i))
+	}
+	for i := range c.cfgs {
+		c.cfgs[i].Engine.InitialCluster = strings.Join(entries, ",")
+	}
+	c.run(0, 1, 2)
+	c.put("/founded", "1")
+	return c
+}
+
+// place gives a member an address, as a new lease of its machine would.
+func (c *movable) place(i, x int) {
+	e := c.cfgs[i].Engine
+	e.ListenPeerUrls = mustURLs(fmt.Sprintf("http://127.0.%d.%d:23800", x, i+1))
+	e.ListenClientUrls = mustURLs(fmt.Sprintf("http://127.0.%d.%d:23790", x, i+1))
+}
+
+func (c *movable) peer(i int) string { return c.cfgs[i].Engine.ListenPeerUrls[0].String() }
+
+// run starts members and waits until they are ready.
+func (c *movable) run(which ...int) {
+	c.t.Helper()
+	if c.members == nil {
+		c.members = make([]*runningMember, 3)
+	}
+	readies := map[int]chan struct{}{}
+	for _, i := range which {
+		c.members[i], readies[i], _ = launch(c.t, c.cfgs[i])
+	}
+	for _, i := range which {
+		select {
+		case <-readies[i]:
+		case <-time.After(30 * time.Second):
+			var logs strings.Builder
+			for n, m := range c.members {
+				fmt.Fprintf(&logs, "n%d:\n%s", n+1, m.log)
+			}
+			c.t.Fatalf("n%d is not ready\n%s", i+1, &logs)
+		}
+	}
+}
+
+func (c *movable) stop(which ...int) {
+	c.t.Helper()
+	for _, i := range which {
+		if err := c.members[i].stop(); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+func (c *movable) put(key, value string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := v3(c.t, c.members[0]).Put(ctx, key, value); err != nil {
+		c.t.Fatalf("put %s: %v", key, err)
+	}
+}
+
+// whole checks that every member has every member on record where it is, and every
+// key.
+func (c *movable) whole(keys ...string) {
+	c.t.Helper()
+	want := map[string]bool{}
+	for i := range c.cfgs {
+		want[c.peer(i)] = true
+	}
+	for i, m := range c.members {
+		client := v3(c.t, m)
+		eventually(c.t, 15*time.Second, fmt.Sprintf("the addresses in the list of n%d", i+1), func() bool {
+			ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+			defer cancel()
+			list, err := client.MemberList(ctx)
+			if err != nil {
+				return false
+			}
+			n := 0
+			for _, m := range list.Members {
+				if len(m.PeerURLs) == 1 && want[m.PeerURLs[0]] {
+					n++
+				}
+			}
+			return n == 3
+		})
+		for _, key := range keys {
+			got, err := client.Get(c.t.Context(), key, clientv3.WithSerializable())
+			if err != nil || len(got.Kvs) != 1 {
+				c.t.Errorf("n%d: %s: %v, %v", i+1, key, got, err)
+			}
+		}
+	}
+}
+
+func TestOneMoves(t *testing.T) {
+	t.Parallel()
+	c := founded(t, 10, nil)
+	c.stop(2)
+	c.place(2, 11)
+	c.put("/meanwhile", "1")
+	c.run(2)
+	c.put("/after", "1")
+	c.whole("/founded", "/meanwhile", "/after")
+}
+
+func TestTwoMove(t *testing.T) {
+	t.Parallel()
+	c := founded(t, 20, nil)
+	c.stop(1, 2)
+	c.place(1, 21)
+	c.place(2, 21)
+	c.run(1, 2)
+	c.put("/after", "1")
+	c.whole("/founded", "/after")
+}
+
+// All members come back at other addresses, again and again, and each knows but one
+// place where another may be.
+func TestAllMove(t *testing.T) {
+	t.Parallel()
+	c := founded(t, 30, nil)
+	for _, x := range []int{31, 32} {
+		c.stop(0, 1, 2)
+		for i := range c.cfgs {
+			c.place(i, x)
+		}
+		for i := range c.cfgs {
+			c.cfgs[i].PeerHints = []string{c.peer((i + 1) % 3)}
+		}
+		c.run(0, 1, 2)
+		key := fmt.Sprintf("/after/%d", x)
+		c.put(key, "1")
+		c.whole("/founded", key)
+	}
+}
+
+// The same with a service that the members tell where they are, as the discovery
+// service is.
+func TestAllMoveAndTell(t *testing.T) {
+	t.Parallel()
+	told := newBoard()
+	c := founded(t, 40, func(cfg *Config) { cfg.Hints = []Hints{told.hints()} })
+	c.stop(0, 1, 2)
+	for i := range c.cfgs {
+		c.place(i, 41)
+	}
+	c.run(0, 1, 2)
+	c.put("/after", "1")
+	c.whole("/founded", "/after")
+}
+
+// The members' addresses go round: each comes back where another was.
+func TestAddressesGoRound(t *testing.T) {
+	t.Parallel()
+	c := founded(t, 50, nil)
+	c.stop(0, 1, 2)
+	e0, e1, e2 := c.cfgs[0].Engine, c.cfgs[1].Engine, c.cfgs[2].Engine
+	e0.ListenPeerUrls, e1.ListenPeerUrls, e2.ListenPeerUrls = e1.ListenPeerUrls, e2.ListenPeerUrls, e0.ListenPeerUrls
+	c.run(0, 1, 2)
+	c.put("/after", "1")
+	c.whole("/founded", "/after")
+}
