@@ -2,10 +2,8 @@ package etcdctl
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 
 	"flotilla/client/keys"
@@ -85,45 +83,4 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 	}
 	fmt.Fprintf(w, "member %s is unreachable: %v are all unreachable\n", m.ID, m.ClientURLs)
 	return false
-}
-
-func memberCommand() command {
-	return command{
-		name: "member", summary: "the members of the cluster",
-		sub: []command{
-			{name: "list", summary: "list them", run: memberList},
-		},
-	}
-}
-
-// failed is a failure of "member": the message alone.
-func failed(err error) error {
-	var away *keys.UnreachableError
-	if errors.As(err, &away) {
-		return fault.Code(exitUsage, err)
-	}
-	return fault.Code(exitUsage, said{err})
-}
-
-func memberList(ctx context.Context, s *session, args []string) error {
-	if len(args) > 0 {
-		return failed(classic("No arguments accepted"))
-	}
-	members, err := s.client.Members(ctx)
-	if err != nil {
-		return failed(err)
-	}
-	leader, err := s.client.Leader(ctx)
-	if err != nil {
-		return failed(classic(fmt.Sprintf("Failed to get leader:  %v", err)))
-	}
-	for _, m := range members {
-		peers, clients := strings.Join(m.PeerURLs, ","), strings.Join(m.ClientURLs, ",")
-		if m.Name == "" {
-			fmt.Fprintf(s.env.Stdout, "%s[unstarted]: peerURLs=%s\n", m.ID, peers)
-			continue
-		}
-		fmt.Fprintf(s.env.Stdout, "%s: name=%s peerURLs=%s clientURLs=%s isLeader=%t\n", m.ID, m.Name, peers, clients, m.ID == leader.ID)
-	}
-	return nil
 }

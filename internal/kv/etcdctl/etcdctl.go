@@ -44,7 +44,9 @@ type command struct {
 	atMost int
 	// offline commands do not ask for the member list before they run.
 	offline bool
-	run     func(context.Context, *session, []string) error
+	// check refuses arguments before the store is asked anything; nil if any will do.
+	check func([]string) error
+	run   func(context.Context, *session, []string) error
 }
 
 // commands makes them anew for each run, since they hold the values of their flags.
@@ -114,6 +116,11 @@ func (s *session) dispatch(ctx context.Context, path string, among []command, ar
 	}
 	if !s.knownOutput() {
 		return nil
+	}
+	if c.check != nil {
+		if err := c.check(operands); err != nil {
+			return err
+		}
 	}
 	if err := s.connect(ctx, c.offline); err != nil {
 		return err
