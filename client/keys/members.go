@@ -77,11 +77,12 @@ func (c *Client) members(ctx context.Context, r request, into any) error {
 }
 
 // Healthy asks one endpoint whether its member is healthy. An error means that it
-// did not say.
+// did not say within the total timeout: a member that looks for the others in vain
+// takes a while to say so.
 func (c *Client) Healthy(ctx context.Context, endpoint string) (bool, error) {
 	one, err := New(Config{
 		Endpoints: []string{endpoint}, HTTPClient: c.http, OnRequest: c.cfg.OnRequest,
-		Timeout: c.cfg.Timeout, TotalTimeout: c.cfg.TotalTimeout,
+		Timeout: c.cfg.TotalTimeout, TotalTimeout: c.cfg.TotalTimeout,
 	})
 	if err != nil {
 		return false, err

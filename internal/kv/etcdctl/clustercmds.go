@@ -2,6 +2,7 @@ package etcdctl
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"time"
@@ -71,7 +72,7 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 	for _, u := range m.ClientURLs {
 		ok, err := s.client.Healthy(ctx, u)
 		if err != nil {
-			fmt.Fprintf(w, "failed to check the health of member %s on %s: %v\n", m.ID, u, err)
+			fmt.Fprintf(w, "failed to check the health of member %s on %s: %v\n", m.ID, u, whyNot(u, err))
 			continue
 		}
 		if ok {
@@ -83,4 +84,13 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 	}
 	fmt.Fprintf(w, "member %s is unreachable: %v are all unreachable\n", m.ID, m.ClientURLs)
 	return false
+}
+
+// whyNot is why a member's address did not answer, in the classic words.
+func whyNot(url string, err error) error {
+	var away *keys.UnreachableError
+	if errors.As(err, &away) && len(away.Tries) == 1 {
+		return fmt.Errorf("Get %q: %w", url+"/health", away.Tries[0].Err)
+	}
+	return err
 }
