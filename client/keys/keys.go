@@ -50,8 +50,8 @@ type Config struct {
 	// TotalTimeout is how long a call may take over all endpoints; 0 means 5 s. It
 	// does not count for watches.
 	TotalTimeout time.Duration
-	// OnRequest, if set, is told of every request before it is sent, with its form
-	// body ("" for none).
+	// OnRequest, if set, is told of every request before it is sent, with its body
+	// ("" for none).
 	OnRequest func(r *http.Request, body string)
 }
 
@@ -182,7 +182,8 @@ type request struct {
 	method string
 	path   string // decoded
 	query  url.Values
-	form   url.Values // nil: no body
+	form   url.Values // nil: no form
+	json   []byte     // nil: no body of JSON
 	// again says that doing it twice is as good as doing it once.
 	again bool
 }
@@ -262,12 +263,18 @@ func (c *Client) send(ctx context.Context, u *url.URL, r request) (*http.Respons
 	full := *u
 	full.Path, full.RawQuery = r.path, r.query.Encode()
 	body := r.form.Encode()
+	if r.json != nil {
+		body = string(r.json)
+	}
 	req, err := http.NewRequestWithContext(ctx, r.method, full.String(), strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if r.form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if r.json != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.cfg.Username != "" {
 		req.SetBasicAuth(c.cfg.Username, c.cfg.Password)

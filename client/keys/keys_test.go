@@ -54,7 +54,7 @@ func TestRequests(t *testing.T) {
 		{"GET /v2/keys/a/b%20c%3Fd?quorum=true&recursive=true&sorted=true", func() (*keys.Response, error) {
 			return c.Get(ctx, "a//b c?d/", keys.GetOptions{Recursive: true, Sorted: true, Quorum: true})
 		}},
-		{"GET /v2/keys?quorum=false&recursive=false&sorted=false", func() (*keys.Response, error) { return c.Get(ctx, "/", keys.GetOptions{}) }},
+		{"GET /v2/keys/?quorum=false&recursive=false&sorted=false", func() (*keys.Response, error) { return c.Get(ctx, "/", keys.GetOptions{}) }},
 		{"PUT /v2/keys/a value=x+y", func() (*keys.Response, error) { return c.Set(ctx, "/a", "x y", keys.SetOptions{}) }},
 		{"PUT /v2/keys/a?prevIndex=3&prevValue=v ttl=2&value=x", func() (*keys.Response, error) {
 			return c.Set(ctx, "/a", "x", keys.SetOptions{PrevValue: "v", PrevIndex: 3, TTL: 1500 * time.Millisecond})

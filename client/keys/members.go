@@ -32,6 +32,33 @@ func (c *Client) Leader(ctx context.Context) (Member, error) {
 	return m, err
 }
 
+// AddMember makes place in the cluster for a member that will be reached by the
+// others at these URLs. It is not asked twice: after an *UnreachableError look
+// whether it is in the list.
+func (c *Client) AddMember(ctx context.Context, peerURLs []string) (Member, error) {
+	var m Member
+	err := c.members(ctx, request{method: http.MethodPost, path: "/v2/members", json: toPeerURLs(peerURLs)}, &m)
+	return m, err
+}
+
+// UpdateMember changes the URLs at which a member is reached by the others.
+func (c *Client) UpdateMember(ctx context.Context, id string, peerURLs []string) error {
+	return c.members(ctx, request{method: http.MethodPut, path: "/v2/members/" + id, json: toPeerURLs(peerURLs), again: true}, nil)
+}
+
+// RemoveMember ends a membership; the member stops by itself. It is not asked
+// twice, as AddMember.
+func (c *Client) RemoveMember(ctx context.Context, id string) error {
+	return c.members(ctx, request{method: http.MethodDelete, path: "/v2/members/" + id}, nil)
+}
+
+func toPeerURLs(urls []string) []byte {
+	raw, _ := json.Marshal(map[string][]string{"peerURLs": urls}) // strings always marshal
+	return raw
+}
+
+// members makes a request of the members API; into is nil where success has no
+// body.
 func (c *Client) members(ctx context.Context, r request, into any) error {
 	a, err := c.do(ctx, r)
 	if err != nil {
@@ -40,6 +67,9 @@ func (c *Client) members(ctx context.Context, r request, into any) error {
 	if a.status >= 300 {
 		return failure(a)
 	}
+	if into == nil {
+		return nil
+	}
 	if err := json.Unmarshal(a.body, into); err != nil {
 		return fmt.Errorf("answer of the store: %w", err)
 	}
@@ -47,11 +77,12 @@ func (c *Client) members(ctx context.Context, r request, into any) error {
 }
 
 // Healthy asks one endpoint whether its member is healthy. An error means that it
-// did not say.
+// did not say within the total timeout: a member that looks for the others in vain
+// takes a while to say so.
 func (c *Client) Healthy(ctx context.Context, endpoint string) (bool, error) {
 	one, err := New(Config{
 		Endpoints: []string{endpoint}, HTTPClient: c.http, OnRequest: c.cfg.OnRequest,
-		Timeout: c.cfg.Timeout, TotalTimeout: c.cfg.TotalTimeout,
+		Timeout: c.cfg.TotalTimeout, TotalTimeout: c.cfg.TotalTimeout,
 	})
 	if err != nil {
 		return false, err

@@ -55,7 +55,9 @@ type DeleteOptions struct {
 	PrevIndex uint64
 }
 
-func keyPath(key string) string { return path.Join("/v2/keys", path.Clean("/"+key)) }
+// keyPath is where a key is served; the root with its slash, which servers with
+// access control insist on.
+func keyPath(key string) string { return "/v2/keys" + path.Clean("/"+key) }
 
 // Get reads a key or lists a directory.
 func (c *Client) Get(ctx context.Context, key string, o GetOptions) (*Response, error) {

@@ -23,8 +23,14 @@ func TestMain(m *testing.M) {
 
 // The programs as a person uses them: each file of testdata/script is a story.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+	testscript.Run(t, params(t, "testdata/script/*.txtar"))
+}
+
+// params is what the scripts of a pattern run with.
+func params(t *testing.T, pattern string) testscript.Params {
+	files, _ := filepath.Glob(pattern) // the pattern is a good one
+	return testscript.Params{
+		Files: files,
 		Setup: func(env *testscript.Env) error {
 			// Sockets have short addresses: the work directory of a test is too long.
 			home, err := os.MkdirTemp("", "fl")
@@ -42,8 +48,10 @@ func TestScripts(t *testing.T) {
 			"holdport": holdPort,
 			"bigfile":  bigFile,
 			"retry":    retry,
+			"code":     wantCode,
+			"issue":    issue,
 		},
-	})
+	}
 }
 
 // endSupervisors ends what a failed script left running, and removes its files.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 
 	"flotilla/client/keys"
@@ -73,7 +72,7 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 	for _, u := range m.ClientURLs {
 		ok, err := s.client.Healthy(ctx, u)
 		if err != nil {
-			fmt.Fprintf(w, "failed to check the health of member %s on %s: %v\n", m.ID, u, err)
+			fmt.Fprintf(w, "failed to check the health of member %s on %s: %v\n", m.ID, u, whyNot(u, err))
 			continue
 		}
 		if ok {
@@ -87,43 +86,11 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 	return false
 }
 
-func memberCommand() command {
-	return command{
-		name: "member", summary: "the members of the cluster",
-		sub: []command{
-			{name: "list", summary: "list them", run: memberList},
-		},
-	}
-}
-
-// failed is a failure of "member": the message alone.
-func failed(err error) error {
+// whyNot is why a member's address did not answer, in the classic words.
+func whyNot(url string, err error) error {
 	var away *keys.UnreachableError
-	if errors.As(err, &away) {
-		return fault.Code(exitUsage, err)
+	if errors.As(err, &away) && len(away.Tries) == 1 {
+		return fmt.Errorf("Get %q: %w", url+"/health", away.Tries[0].Err)
 	}
-	return fault.Code(exitUsage, said{err})
-}
-
-func memberList(ctx context.Context, s *session, args []string) error {
-	if len(args) > 0 {
-		return failed(classic("No arguments accepted"))
-	}
-	members, err := s.client.Members(ctx)
-	if err != nil {
-		return failed(err)
-	}
-	leader, err := s.client.Leader(ctx)
-	if err != nil {
-		return failed(classic(fmt.Sprintf("Failed to get leader:  %v", err)))
-	}
-	for _, m := range members {
-		peers, clients := strings.Join(m.PeerURLs, ","), strings.Join(m.ClientURLs, ",")
-		if m.Name == "" {
-			fmt.Fprintf(s.env.Stdout, "%s[unstarted]: peerURLs=%s\n", m.ID, peers)
-			continue
-		}
-		fmt.Fprintf(s.env.Stdout, "%s: name=%s peerURLs=%s clientURLs=%s isLeader=%t\n", m.ID, m.Name, peers, clients, m.ID == leader.ID)
-	}
-	return nil
+	return err
 }

@@ -44,7 +44,13 @@ type command struct {
 	atMost int
 	// offline commands do not ask for the member list before they run.
 	offline bool
-	run     func(context.Context, *session, []string) error
+	// local commands need no store at all.
+	local bool
+	// hidden commands are not in the help.
+	hidden bool
+	// check refuses arguments before the store is asked anything; nil if any will do.
+	check func([]string) error
+	run   func(context.Context, *session, []string) error
 }
 
 // commands makes them anew for each run, since they hold the values of their flags.
@@ -53,6 +59,7 @@ func commands() []command {
 		setCommand(), mkCommand(), updateCommand(), getCommand(), lsCommand(),
 		mkdirCommand(), setdirCommand(), updatedirCommand(), rmCommand(), rmdirCommand(),
 		watchCommand(), execWatchCommand(), clusterHealthCommand(), memberCommand(),
+		backupCommand(), importCommand(), completionCommand(), completeCommand(),
 	}
 }
 
@@ -101,7 +108,7 @@ func (s *session) dispatch(ctx context.Context, path string, among []command, ar
 		}
 		return s.dispatch(ctx, path, c.sub, args[1:])
 	}
-	fs := s.flagsOf(c)
+	fs := flagsWithGlobal(c, s.global)
 	operands, err := parse(fs, args[1:], c.atMost)
 	if errors.Is(err, flag.ErrHelp) {
 		helpCommand(s.env.Stdout, path, c)
@@ -115,6 +122,14 @@ func (s *session) dispatch(ctx context.Context, path string, among []command, ar
 	if !s.knownOutput() {
 		return nil
 	}
+	if c.check != nil {
+		if err := c.check(operands); err != nil {
+			return err
+		}
+	}
+	if c.local {
+		return c.run(ctx, s, operands)
+	}
 	if err := s.connect(ctx, c.offline); err != nil {
 		return err
 	}
@@ -122,15 +137,15 @@ func (s *session) dispatch(ctx context.Context, path string, among []command, ar
 	return c.run(ctx, s, operands)
 }
 
-// flagsOf is the command's flags together with the global ones it does not use a
-// name of.
-func (s *session) flagsOf(c command) *flag.FlagSet {
+// flagsWithGlobal is the command's flags together with the global ones it does not
+// use a name of.
+func flagsWithGlobal(c command, global *flag.FlagSet) *flag.FlagSet {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	if c.flags != nil {
 		c.flags(fs)
 	}
-	s.global.VisitAll(func(f *flag.Flag) {
+	global.VisitAll(func(f *flag.Flag) {
 		if fs.Lookup(f.Name) == nil {
 			fs.Var(f.Value, f.Name, f.Usage)
 		}
@@ -151,7 +166,9 @@ func unknownCommand(name string, among []command) error {
 	err := error(said{classic(fmt.Sprintf("No help topic for '%s'", name))})
 	var names []string
 	for _, c := range among {
-		names = append(names, c.name)
+		if !c.hidden {
+			names = append(names, c.name)
+		}
 	}
 	if near := fault.Nearest(name, names); near != "" {
 		err = fault.Hint(err, "did you mean %q?", near)

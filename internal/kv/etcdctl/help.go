@@ -60,6 +60,9 @@ func helpCommand(w io.Writer, path string, c command) {
 
 func list(w io.Writer, cs []command) {
 	for _, c := range cs {
+		if c.hidden {
+			continue
+		}
 		fmt.Fprintf(w, "   %-15s %s\n", c.name, c.summary)
 	}
 }

@@ -100,6 +100,7 @@ func (s *session) connect(ctx context.Context, offline bool) error {
 		return fault.Code(exitUsage, said{err})
 	}
 	if offline || s.noSync {
+		s.tellEndpoints(s.client.Endpoints())
 		return nil
 	}
 	return s.sync(ctx)
@@ -174,12 +175,20 @@ func (s *session) sync(ctx context.Context) error {
 	}
 	slices.SortStableFunc(known, func(a, b string) int { return rank(given, a) - rank(given, b) })
 	if s.debug {
-		fmt.Fprintf(s.env.Stderr, "got endpoints(%s) after sync\nCluster-Endpoints: %s\n", strings.Join(known, ","), strings.Join(known, ", "))
+		fmt.Fprintf(s.env.Stderr, "got endpoints(%s) after sync\n", strings.Join(known, ","))
 	}
+	s.tellEndpoints(known)
 	if err := s.client.SetEndpoints(known); err != nil {
 		return fault.Code(exitStore, fmt.Errorf("the store advertises an unusable address: %w", err))
 	}
 	return nil
+}
+
+// tellEndpoints says, with --debug, where the command itself is going to ask.
+func (s *session) tellEndpoints(endpoints []string) {
+	if s.debug {
+		fmt.Fprintf(s.env.Stderr, "Cluster-Endpoints: %s\n", strings.Join(endpoints, ", "))
+	}
 }
 
 // usable leaves out the https addresses of the list where the user came in over
@@ -204,7 +213,7 @@ func rank(given []string, ep string) int {
 // curl prints a request so that a person can repeat it.
 func (s *session) curl(r *http.Request, body string) {
 	line := fmt.Sprintf("cURL Command: curl -X %s %s", r.Method, r.URL)
-	if body != "" {
+	if body != "" || r.Method == http.MethodPut {
 		line += fmt.Sprintf(" -d %q", body)
 	}
 	fmt.Fprintln(s.env.Stderr, line)

@@ -191,6 +191,9 @@ func commits(events []*clientv3.Event) []v2.Commit {
 // publish hands a change to the writers and watchers that it concerns.
 func (s *Store) publish(change v2.Change) {
 	s.recent.add(change)
+	if s.observe != nil {
+		s.observe(change.Event)
+	}
 	for w := range s.writers[change.Event.Node.Key] {
 		w.events = append(w.events, change.Event)
 	}

@@ -58,6 +58,7 @@ type Store struct {
 	waits    []wait
 	writers  map[string]map[*writer]struct{}
 	watchers map[string]map[*Watcher]struct{}
+	observe  func(*keys.Event) // nil: nobody
 
 	nextExpiry time.Time     // as the housekeeper was last told
 	expiry     chan struct{} // 1 slot: nextExpiry is new

@@ -5,34 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 )
-
-func (h *handler) members(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Etcd-Cluster-Id", strconv.FormatUint(h.Info.ClusterID(), 16))
-	w.Header().Set("Content-Type", "application/json")
-	h.write(w, r, struct {
-		Members []Member `json:"members"`
-	}{h.Info.Members()})
-}
-
-func (h *handler) leader(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Etcd-Cluster-Id", strconv.FormatUint(h.Info.ClusterID(), 16))
-	m, ok := h.Info.Leader()
-	if !ok {
-		message(w, http.StatusServiceUnavailable, "During election")
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	h.write(w, r, m)
-}
-
-// noMember answers for a member by its id, which can be listed only with all
-// others.
-func noMember(w http.ResponseWriter, _ *http.Request) {
-	message(w, http.StatusNotFound, "Not found")
-}
 
 // message is how all but the key space tell of an error: without a newline.
 func message(w http.ResponseWriter, status int, text string) {

@@ -33,6 +33,8 @@ type Info interface {
 	Leader() (Member, bool)             // false: there is none now
 	Healthy() bool                      // there is a leader and a quorum
 	Versions() (server, cluster string) // cluster is "" while it is not decided
+	Reconfigurer
+	Statistics
 }
 
 // Config is what a handler needs. Store, Info and Log are required.
@@ -47,14 +49,15 @@ type Config struct {
 
 // New makes the handler for all of the v2 API's paths.
 func New(cfg Config) http.Handler {
-	h := &handler{Config: cfg}
+	h := &handler{Config: cfg, stats: newStoreStats(cfg.Store)}
 	h.exact = map[string]route{
-		"/v2/members":        {h.members, []string{http.MethodGet}},
-		"/v2/members/":       {h.members, []string{http.MethodGet}},
-		"/v2/members/leader": {h.leader, []string{http.MethodGet}},
-		"/v2/machines":       {h.machines, []string{http.MethodGet, http.MethodHead}},
-		"/version":           {h.version, []string{http.MethodGet}},
-		"/health":            {h.health, []string{http.MethodGet}},
+		"/v2/members":      {h.members, memberMethods},
+		"/v2/machines":     {h.machines, []string{http.MethodGet, http.MethodHead}},
+		"/v2/stats/self":   {h.selfStats, []string{http.MethodGet}},
+		"/v2/stats/leader": {h.leaderStats, []string{http.MethodGet}},
+		"/v2/stats/store":  {h.storeStats, []string{http.MethodGet}},
+		"/version":         {h.version, []string{http.MethodGet}},
+		"/health":          {h.health, []string{http.MethodGet}},
 	}
 	return h
 }
@@ -62,6 +65,7 @@ func New(cfg Config) http.Handler {
 type handler struct {
 	Config
 	exact map[string]route
+	stats *storeStats
 }
 
 // route is a handler and the methods it has, in the order of the Allow header.
@@ -102,7 +106,7 @@ func (h *handler) find(path string) (route, bool) {
 		return route{h.keys, keyMethods}, true
 	}
 	if strings.HasPrefix(path, "/v2/members/") {
-		return route{noMember, []string{http.MethodGet}}, true
+		return route{h.members, memberMethods}, true
 	}
 	return route{}, false
 }

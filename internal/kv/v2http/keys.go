@@ -53,6 +53,7 @@ type doer func(context.Context, v2.Request) (mvcc.Answer, error)
 // answer carries out a request that has one answer.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, req v2.Request, do doer) {
 	a, err := do(r.Context(), req)
+	h.stats.answered(req, err)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -93,6 +94,7 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, req v2.Request) 
 		return
 	}
 	defer watcher.Close()
+	defer h.stats.watching()()
 	h.indexes(w, watcher.Index())
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w).Flush

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,13 +58,7 @@ func TestScenarios(t *testing.T) {
 }
 
 func TestEtcd34(t *testing.T) {
-	binary, err := exec.LookPath("etcd")
-	if err != nil {
-		t.Skip("no etcd to compare with: make test installs etcd-server")
-	}
-	if out, _ := exec.Command(binary, "--version").Output(); !bytes.Contains(out, []byte("etcd Version: 3.4.")) {
-		t.Skipf("%s is no etcd 3.4, the last that speaks v2", binary)
-	}
+	binary := etcd34(t)
 	for _, file := range scenarios(t, "testdata/*.scenario") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			base := startEtcd34(t, binary)
@@ -73,6 +69,19 @@ func TestEtcd34(t *testing.T) {
 			compareScenario(t, file, base)
 		})
 	}
+}
+
+// etcd34 is the etcd that the distribution packages (scripts/need installs it).
+func etcd34(t *testing.T) string {
+	t.Helper()
+	binary, err := exec.LookPath("etcd")
+	if err != nil {
+		t.Fatalf("no etcd to compare with: %v (scripts/need etcd installs it)", err)
+	}
+	if out, _ := exec.Command(binary, "--version").Output(); !bytes.Contains(out, []byte("etcd Version: 3.4.")) {
+		t.Fatalf("%s is no etcd 3.4, the last that speaks v2", binary)
+	}
+	return binary
 }
 
 func scenarios(t *testing.T, pattern string) []string {
@@ -128,6 +137,43 @@ func (info) RaftTerm() uint64           { return 2 }
 func (info) Healthy() bool              { return true }
 func (info) Versions() (string, string) { return "3.7.3", "3.7.0" }
 func (info) Leader() (Member, bool)     { return info{}.Members()[0], true }
+func (info) SelfStats() SelfStats {
+	return SelfStats{Name: "default", ID: "beef", State: "StateLeader"}
+}
+func (info) LeaderStats() (LeaderStats, bool) {
+	return LeaderStats{Leader: "beef", Followers: map[string]FollowerStats{}}, true
+}
+
+// The changes of members that the fake knows: port 2380 is taken, id dead was
+// removed, id bad makes trouble, and there is no other but its own.
+func (info) AddMember(_ context.Context, peerURLs []string) (Member, error) {
+	if slices.Contains(peerURLs, "http://127.0.0.1:2380") {
+		return Member{}, ErrPeerURLExists
+	}
+	return Member{ID: "f00d", PeerURLs: peerURLs, ClientURLs: []string{}}, nil
+}
+
+func (info) UpdateMember(_ context.Context, id uint64, peerURLs []string) error {
+	if slices.Contains(peerURLs, "http://127.0.0.1:2380") {
+		return ErrPeerURLExists
+	}
+	return known(id)
+}
+
+func (info) RemoveMember(_ context.Context, id uint64) error { return known(id) }
+
+func known(id uint64) error {
+	switch id {
+	case 0xbeef:
+		return nil
+	case 0xdead:
+		return ErrMemberRemoved
+	case 0xbad:
+		return errors.New("unhealthy cluster")
+	}
+	return ErrNoMember
+}
+
 func (info) Members() []Member {
 	return []Member{{
 		ID: "beef", Name: "default",

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// inNetwork tells a process of this test that it has a network of its own.
+const inNetwork = "FLOTILLA_TEST_OWN_NETWORK"
+
+// What the talks that Flotilla goes back to show on their slides, typed as it is
+// there: each file of testdata/script/talks is one row of that list. Every script
+// has a network of its own, so that the ports are those of the slides, too.
+func TestTalks(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/talks/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("scripts: %v, %v", files, err)
+	}
+	if os.Getenv(inNetwork) != "" {
+		loopbackUp(t)
+		testscript.Run(t, params(t, os.Getenv(inNetwork)))
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			args := []string{"--net"}
+			if os.Geteuid() != 0 {
+				args = append(args, "--map-root-user")
+			}
+			cmd := exec.CommandContext(t.Context(), "unshare", append(args, "--", self, "-test.run=^TestTalks$", "-test.v")...)
+			cmd.Env = append(os.Environ(), inNetwork+"="+file)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// loopbackUp makes 127.0.0.0/8 work in a network that is new.
+func loopbackUp(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		t.Fatalf("loopback: %v", err)
+	}
+}
+
+// wantCode is "code N COMMAND...": runs the command and wants it to end with exit
+// code N.
+func wantCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("%s ended with %s, want exit code %s", strings.Join(args[1:], " "), got, args[0])
+	}
+}
+
+// issue NAME... makes an authority, ca.pem, and certificates by it for loopback:
+// NAME.pem with NAME-key.pem.
+func issue(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: issue NAME...")
+	}
+	parent := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	caKey := certificate(ts, "ca", parent, parent, nil)
+	for i, name := range args {
+		certificate(ts, name, &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i + 2)), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		}, parent, caKey)
+	}
+}
+
+// certificate writes a certificate and its key; by is nil for one that signs itself.
+func certificate(ts *testscript.TestScript, name string, cert, parent *x509.Certificate, by *ecdsa.PrivateKey) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	if by == nil {
+		by = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, by)
+	ts.Check(err)
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	write := func(file, kind string, der []byte) {
+		ts.Check(os.WriteFile(ts.MkAbs(file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	write(name+".pem", "CERTIFICATE", der)
+	write(name+"-key.pem", "PRIVATE KEY", raw)
+	return key
+}

@@ -1,0 +1,81 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
+
+	"flotilla/internal/kv/v2http"
+)
+
+// AddMember makes place for a member; its id is made from its addresses and the time.
+func (i info) AddMember(ctx context.Context, peerURLs []string) (v2http.Member, error) {
+	urls, err := types.NewURLs(peerURLs)
+	if err != nil {
+		return v2http.Member{}, err
+	}
+	now := time.Now()
+	m := membership.NewMember("", urls, "", &now)
+	if _, err := i.s.AddMember(ctx, *m); err != nil {
+		return v2http.Member{}, refusedBy(err)
+	}
+	return v2Member(m), nil
+}
+
+// UpdateMember changes the peer addresses that the cluster has on record.
+func (i info) UpdateMember(ctx context.Context, id uint64, peerURLs []string) error {
+	m := membership.Member{ID: types.ID(id), RaftAttributes: membership.RaftAttributes{PeerURLs: peerURLs}}
+	_, err := i.s.UpdateMember(ctx, m)
+	return i.refusal(m.ID, err)
+}
+
+// RemoveMember ends a membership.
+func (i info) RemoveMember(ctx context.Context, id uint64) error {
+	_, err := i.s.RemoveMember(ctx, id)
+	return i.refusal(types.ID(id), err)
+}
+
+// refusal is refusedBy for a change of a member that should be there. The engine
+// checks that enough members would be left before it looks whether there is such a
+// member at all; who asks wants to hear the latter.
+func (i info) refusal(id types.ID, err error) error {
+	if errors.Is(err, etcderrors.ErrNotEnoughStartedMembers) || errors.Is(err, etcderrors.ErrUnhealthy) {
+		switch {
+		case i.s.IsIDRemoved(uint64(id)):
+			return v2http.ErrMemberRemoved
+		case !i.s.IsMemberExist(id):
+			return v2http.ErrNoMember
+		}
+	}
+	return refusedBy(err)
+}
+
+// refusedBy is the v2 API's error for the engine's.
+func refusedBy(err error) error {
+	for theirs, ours := range map[error]error{
+		membership.ErrIDExists:      v2http.ErrMemberExists,
+		membership.ErrPeerURLexists: v2http.ErrPeerURLExists,
+		membership.ErrIDRemoved:     v2http.ErrMemberRemoved,
+		membership.ErrIDNotFound:    v2http.ErrNoMember,
+	} {
+		if errors.Is(err, theirs) {
+			return ours
+		}
+	}
+	return err
+}
+
+// SelfStats is what the engine counts of its traffic.
+func (i info) SelfStats() v2http.SelfStats { return selfStats(i.s) }
+
+// LeaderStats is what the engine counts of its followers, while it leads.
+func (i info) LeaderStats() (v2http.LeaderStats, bool) {
+	if i.s.Leader() != i.s.MemberID() {
+		return v2http.LeaderStats{}, false
+	}
+	return leaderStats(i.s), true
+}
