@@ -24,6 +24,9 @@ const DefaultFailureWait = 5 * time.Second
 // gives up on a write after 7 s, and a watch is answered at once.
 const answerTimeout = 10 * time.Second
 
+// probeTimeout is how long one that has failed may take to show that it is back.
+const probeTimeout = time.Second
+
 // ErrNoEndpoints: none is known, or all have failed a moment ago.
 var ErrNoEndpoints = errors.New("httpproxy: zero endpoints currently available")
 
@@ -136,6 +139,38 @@ func (e *Endpoints) fails(p *endpoint) {
 	e.mu.Unlock()
 	if e.Failed != nil {
 		e.Failed()
+	}
+}
+
+// failing is the endpoints that have failed and not answered since.
+func (e *Endpoints) failing() []*endpoint {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var list []*endpoint
+	for _, p := range e.list {
+		if !p.failed.IsZero() {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// probe asks those that have failed whether they are back, so that requests need
+// not find out.
+func (e *Endpoints) probe(ctx context.Context) {
+	for _, p := range e.failing() {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.String()+"/version", nil)
+		if err == nil {
+			var resp *http.Response
+			if resp, _, err = e.try(r, p); err == nil {
+				resp.Body.Close()
+				e.mu.Lock()
+				p.failed = time.Time{}
+				e.mu.Unlock()
+			}
+		}
+		cancel()
 	}
 }
 

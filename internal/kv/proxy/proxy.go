@@ -230,24 +230,26 @@ func (p *Proxy) peers(ctx context.Context) ([]string, error) {
 	return peers, nil
 }
 
-// rest waits until it is time to look again; false when ctx is done.
+// rest waits until it is time to look again: at the interval, soon after a failure,
+// and soon while nobody answers. Meanwhile it sees whether those that have failed
+// are back. It returns false when ctx is done.
 func (p *Proxy) rest(ctx context.Context) bool {
-	soon := time.After(refreshSoon)
 	again := time.After(p.cfg.Refresh)
-	if len(p.to.Usable()) == 0 {
-		again = soon
-	}
-	select {
-	case <-again:
-		return true
-	case <-ctx.Done():
-		return false
-	case <-p.failed:
-	}
-	select {
-	case <-soon:
-		return true
-	case <-ctx.Done():
-		return false
+	tick := time.NewTicker(refreshSoon)
+	defer tick.Stop()
+	for failed := len(p.to.Usable()) == 0; ; {
+		select {
+		case <-again:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-p.failed:
+			failed = true
+		case <-tick.C:
+			p.to.probe(ctx)
+			if failed {
+				return true
+			}
+		}
 	}
 }
