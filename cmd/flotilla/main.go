@@ -11,6 +11,7 @@ import (
 	"flotilla/internal/applet"
 	"flotilla/internal/fleet/fleetctl"
 	"flotilla/internal/fleet/fleetd"
+	"flotilla/internal/kv/discovery"
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
 	"flotilla/internal/lab"
@@ -23,6 +24,7 @@ var programs = applet.Table{
 	lab.Applet(),
 	etcdcmd.Applet(),
 	etcdctl.Applet(),
+	discovery.Applet(),
 	fleetd.Applet(),
 	fleetctl.Applet(),
 	supervisor.Applet(),

@@ -9,14 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
 
 	"flotilla/internal/applet"
 	"flotilla/internal/fault"
-	"flotilla/internal/kv/member"
 	"flotilla/internal/lifecycle"
 	"flotilla/internal/logx"
 )
@@ -57,7 +55,7 @@ func printVersion(w io.Writer) {
 		version.Version, applet.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// serve runs the member until ctx is done, and tells systemd when it is ready.
+// serve runs the member or the proxy until ctx is done, and tells systemd when it is ready.
 func serve(ctx context.Context, env applet.Env, o *options) error {
 	e := o.cfg.Engine
 	log, done, err := newLog(env, e.LogOutputs, e.LogFormat, e.LogLevel)
@@ -65,18 +63,12 @@ func serve(ctx context.Context, env applet.Env, o *options) error {
 		return err
 	}
 	defer done()
-	m := member.New(o.cfg, member.Deps{Log: log})
 	return lifecycle.Run(ctx, log, lifecycle.Part{
 		Name:        "member " + e.Name,
 		StopTimeout: stopTimeout,
 		Run: func(ctx context.Context, ready func()) error {
 			defer lifecycle.Notify("STOPPING=1")
-			return m.Run(ctx, func() {
-				if err := lifecycle.Notify("READY=1\nSTATUS=clients at " + strings.Join(m.ClientURLs(), " ")); err != nil {
-					log.Warn("cannot tell systemd that the store is ready", "err", err)
-				}
-				ready()
-			})
+			return o.run(ctx, log, ready)
 		},
 	})
 }

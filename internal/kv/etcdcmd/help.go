@@ -20,7 +20,8 @@ var groups = []struct {
 		"listen-peer-urls", "initial-advertise-peer-urls", "config-file", "version",
 	}, nil},
 	{"The cluster", []string{"strict-reconfig-check", "pre-vote", "force-new-cluster", "heartbeat-interval", "election-timeout", "max-learners"},
-		[]string{"initial-cluster", "discovery-"}},
+		[]string{"initial-cluster", "discovery"}},
+	{"Proxy: serves clients without being a member", []string{"proxy"}, []string{"proxy-"}},
 	{"Security", []string{
 		"allow-plain-http", "allow-anonymous-https", "cert-file", "key-file", "client-cert-auth", "trusted-ca-file", "auto-tls",
 		"cipher-suites", "cors", "host-whitelist", "self-signed-cert-validity", "auth-token", "auth-token-ttl", "bcrypt-cost",

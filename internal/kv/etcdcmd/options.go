@@ -25,6 +25,12 @@ type options struct {
 	configFile   string
 	version      bool
 
+	discovery, discoveryProxy string // URLs; "" if not given
+	fallback                  string // fallbackProxy or fallbackExit
+	proxy                     string // proxyOff, proxyReadonly or proxyOn
+	proxyWait                 proxyWaits
+	proxyUser                 string // NAME:PASSWORD
+
 	// The addresses as etcd 0.4 took them, HOST:PORT each; "" if not given.
 	addr, bindAddr, peerAddr, peerBindAddr string
 }
@@ -61,6 +67,8 @@ func newOptions() *options {
 	fs.StringVar(&o.bindAddr, "bind-addr", "", "etcd 0.4: `HOST[:PORT]` to serve clients on, where it differs from -addr.")
 	fs.StringVar(&o.peerAddr, "peer-addr", "", "etcd 0.4: `HOST:PORT` that other members use. Served and advertised.")
 	fs.StringVar(&o.peerBindAddr, "peer-bind-addr", "", "etcd 0.4: `HOST[:PORT]` to serve other members on, where it differs from -peer-addr.")
+	o.discoveryFlags()
+	o.proxyFlags()
 	o.ownDefaults()
 	return o
 }
@@ -169,7 +177,11 @@ func (o *options) apply() error {
 	e.MaxConcurrentStreams = flags.Uint32FromFlag(fs, "max-concurrent-streams")
 	e.LogOutputs = flags.UniqueStringsFromFlag(fs, "log-outputs")
 	e.ClusterState = o.clusterState.String()
+	if e.Dir == "" {
+		e.Dir = e.Name + ".etcd"
+	}
 	return errors.Join(
+		o.checkWays(),
 		o.addresses("listen-client-urls", "advertise-client-urls", o.addr, o.bindAddr, e.ClientTLSInfo.CertFile != "", true),
 		o.addresses("listen-peer-urls", "initial-advertise-peer-urls", o.peerAddr, o.peerBindAddr, e.PeerTLSInfo.CertFile != "", false),
 	)

@@ -206,6 +206,12 @@ func (s *Store) publish(change v2.Change) {
 	}
 }
 
+// Await returns when the gateway has caught up with the index: for who has heard
+// of it elsewhere, from another gateway, and is to read nothing older here.
+func (s *Store) Await(ctx context.Context, index uint64) error {
+	return s.await(ctx, index, false)
+}
+
 // wait is somebody who waits for a revision.
 type wait struct {
 	revision uint64

@@ -1,0 +1,19 @@
+// Package proxy serves the store's API on a machine that is no member.
+//
+// Reads and watches of the v2 API are answered by a gateway of its own (package
+// mvcc), which follows the members: they cost a member nothing, and go on, with
+// what is known, while no member can be reached. Everything else is passed on to a
+// member that answers: writes, reads with quorum=true, members, statistics,
+// health, users. After a write the gateway waits until it has seen it, so that a client
+// of the proxy reads what it wrote. v3 calls are passed on one by one, over
+// connections that the proxy holds to all members.
+//
+// The proxy asks the members now and then who they are, and whenever one fails,
+// and keeps the peer URLs in DATA/proxy/cluster, where a later start finds them
+// before it looks at flags.
+//
+// What happens when a member dies: reads and watches go on. A write that had been
+// sent to that member fails with 502, since it may have been done; later ones go to
+// other members. A v3 call that had begun there fails with Unavailable, which
+// clients answer by doing it again, where that is harmless.
+package proxy
