@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -225,7 +224,7 @@ type Verdict struct {
 func Judge(calls []Call, limit time.Duration, illegal func(key string, info porcupine.LinearizationInfo)) Verdict {
 	histories := perKey(calls)
 	v := Verdict{Keys: len(histories)}
-	for _, key := range sortedKeys(histories) {
+	for _, key := range sortedKeysOf(histories) {
 		result, info := porcupine.CheckOperationsVerbose(model, operations(histories[key]), limit)
 		switch result {
 		case porcupine.Illegal:
@@ -245,15 +244,6 @@ func perKey(calls []Call) map[string][]Call {
 	for _, c := range calls {
 		out[c.Key] = append(out[c.Key], c)
 	}
-	return out
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	var out []string
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
 	return out
 }
 

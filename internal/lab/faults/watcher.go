@@ -110,7 +110,7 @@ func (w *watcher) hear(e Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = append(w.events, e)
-	w.next = e.Index + 1
+	w.next = max(w.next, e.Index+1)
 }
 
 // has tells whether the watcher has come as far as the index.

@@ -1,0 +1,239 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"flotilla/internal/lab/machines"
+)
+
+// Config says what to run.
+type Config struct {
+	// Lab is up and every machine of it runs a member of the store.
+	Lab *machines.Lab
+	// Seed makes the plan and the clients' requests. The same seed plans the same
+	// faults; what the clients meet depends on the hour.
+	Seed uint64
+	// For is how long faults are injected.
+	For time.Duration
+	// Kinds are the faults to choose from; nil: all of them.
+	Kinds []Kind
+	// Think is the longest pause of a client between two requests; 0 means 100 ms.
+	Think time.Duration
+	// Dir is where the history goes if it is found wrong. It has to exist.
+	Dir string
+	// Scratch is where the machines' disks lie while the run lasts. It has to exist,
+	// on a disk.
+	Scratch string
+	// Say hears what is being done, a line each; nil is silence.
+	Say func(format string, args ...any)
+}
+
+const (
+	clientsEach = 2                // pinned to each member; as many go round as there are members
+	filesAtOnce = 5                // small, so that clients meet
+	round       = 20 * time.Second // then other files
+	quietLimit  = 5 * time.Second  // a watcher that goes round has heard nothing
+	judgeLimit  = 20 * time.Second // for the history of one file
+	settleLimit = 90 * time.Second // until every member answers and every watcher has seen all
+)
+
+// run is one run.
+type run struct {
+	Config
+	site     *site
+	dir      string // of the run's files in the store
+	began    time.Time
+	history  *history
+	watchers []*watcher
+}
+
+// Run injects faults for the time given and judges what clients and watchers saw. The
+// error says why there was no run; that the store did wrong is in the report.
+func Run(ctx context.Context, cfg Config) (rep Report, err error) {
+	r := &run{Config: cfg, history: &history{}}
+	if r.Kinds == nil {
+		r.Kinds = Kinds()
+	}
+	if r.Say == nil {
+		r.Say = func(string, ...any) {}
+	}
+	if r.Think == 0 {
+		r.Think = 100 * time.Millisecond
+	}
+	if r.site, err = openSite(ctx, cfg.Lab); err != nil {
+		return rep, err
+	}
+	if slices.Contains(r.Kinds, SlowDisk) {
+		r.Say("the store's data moves to disks that can be slowed down")
+		defer func() { err = errors.Join(err, r.site.takeDisks(context.WithoutCancel(ctx))) }()
+		if err := r.site.giveDisks(ctx, cfg.Scratch); err != nil {
+			return rep, err
+		}
+	}
+	return r.inject(ctx)
+}
+
+// inject lets clients, watchers and the nemesis loose on each other.
+func (r *run) inject(ctx context.Context) (Report, error) {
+	rep := Report{Seed: r.Seed, For: r.For}
+	r.dir = fmt.Sprintf("/faults/%d-%d", r.Seed, time.Now().Unix())
+	start, err := r.mark(ctx, "first")
+	if err != nil {
+		return rep, err
+	}
+	r.began = time.Now()
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	var watchers, clients sync.WaitGroup
+	r.watchers = r.makeWatchers(start)
+	for _, w := range r.watchers {
+		watchers.Go(func() { w.run(watching) })
+	}
+	asking, stopAsking := context.WithTimeout(ctx, r.For)
+	defer stopAsking()
+	for _, c := range r.makeClients() {
+		clients.Go(func() { c.run(asking) })
+	}
+	n := &nemesis{site: r.site, began: r.began, say: r.Say}
+	rep.Injected = n.run(ctx, Plan(r.Seed, r.For, r.Kinds), r.For)
+	clients.Wait()
+	if ctx.Err() != nil {
+		return rep, ctx.Err()
+	}
+	last, err := r.settle(ctx)
+	rep.Took = time.Since(r.began)
+	stopWatching()
+	watchers.Wait()
+	if err != nil {
+		rep.Violations = append(rep.Violations, err.Error())
+	}
+	return r.judge(rep, last)
+}
+
+// makeClients makes clients that are pinned to a member on their own machine and
+// clients from outside that ask the members in turn.
+func (r *run) makeClients() []*client {
+	b := &board{files: map[string]Version{}}
+	var out []*client
+	add := func(members []Member) {
+		out = append(out, &client{
+			id: len(out), members: members, rng: rand.New(rand.NewPCG(r.Seed, uint64(len(out)+2))),
+			dir: r.dir, files: filesAtOnce, round: round, think: r.Think, began: r.began, board: b, history: r.history,
+		})
+	}
+	for _, m := range r.site.machines {
+		for range clientsEach {
+			add([]Member{r.site.here(m)})
+		}
+		add(r.site.allThere())
+	}
+	return out
+}
+
+// makeWatchers makes for each member one watcher that keeps a connection and one that
+// asks for one change at a time, and two of each sort that go round.
+func (r *run) makeWatchers(start uint64) []*watcher {
+	var out []*watcher
+	for _, stream := range []bool{true, false} {
+		sort := map[bool]string{true: "stream", false: "one at a time"}[stream]
+		for _, m := range r.site.machines {
+			out = append(out, &watcher{name: m.Name + " " + sort, members: []Member{r.site.here(m)}, dir: r.dir, stream: stream, next: start + 1})
+		}
+		out = append(out, &watcher{name: "going round " + sort, members: r.site.allThere(), dir: r.dir, stream: stream, quiet: quietLimit, next: start + 1})
+	}
+	return out
+}
+
+// mark writes a file through any member and returns the write's index. It is no
+// compare and may be tried more than once.
+func (r *run) mark(ctx context.Context, name string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	why := "no member answers"
+	for n := 0; ctx.Err() == nil; n++ {
+		m := r.site.here(r.site.machines[n%len(r.site.machines)])
+		limited, done := context.WithTimeout(ctx, requestLimit)
+		a, err := Ask(limited, m, Request{Verb: Set, Key: r.dir + "/" + name, Value: name})
+		done()
+		m.HTTP.CloseIdleConnections()
+		if err == nil && !a.Unknown && a.Code == 0 {
+			return a.Node.Modified, nil
+		}
+		why = fmt.Sprint(a.Why, err)
+		pause(ctx, 200*time.Millisecond)
+	}
+	return 0, fmt.Errorf("write %s/%s: %s", r.dir, name, why)
+}
+
+// settle waits, when all is whole again, until every member answers and every watcher
+// has seen the last change, whose index it returns.
+func (r *run) settle(ctx context.Context) (uint64, error) {
+	limited, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for _, m := range r.site.machines {
+		if !answers(limited, r.site.here(m)) {
+			return 0, fmt.Errorf("%s does not answer a quorum read within %v after the last fault", m.Name, settleLimit)
+		}
+	}
+	last, err := r.mark(limited, "last")
+	if err != nil {
+		return 0, err
+	}
+	for _, w := range r.watchers {
+		for !w.has(last) {
+			if limited.Err() != nil {
+				return last, fmt.Errorf("watcher %s has not seen the last change within %v", w.name, settleLimit)
+			}
+			pause(limited, 50*time.Millisecond)
+		}
+	}
+	return last, nil
+}
+
+// judge checks what was seen. On a violation history and watches go to files.
+func (r *run) judge(rep Report, last uint64) (Report, error) {
+	calls, unsent, odd := r.history.all()
+	rep.count(calls, unsent)
+	rep.Violations = append(rep.Violations, odd...)
+	var files []error
+	rep.Verdict = Judge(calls, judgeLimit, func(key string, info porcupine.LinearizationInfo) {
+		path := filepath.Join(r.Dir, fmt.Sprintf("history-%d-%s.html", r.Seed, filepath.Base(key)))
+		files = append(files, porcupine.VisualizePath(model, info, path))
+		rep.Files = append(rep.Files, path)
+	})
+	for _, key := range rep.Verdict.Wrong {
+		rep.Violations = append(rep.Violations, "no order of the requests explains the answers: "+key)
+	}
+	rep.watches(r.watchers, append(calls, r.lastCall(last)), last)
+	if len(rep.Violations) == 0 {
+		return rep, nil
+	}
+	path := filepath.Join(r.Dir, fmt.Sprintf("history-%d.jsonl", r.Seed))
+	rep.Files = append(rep.Files, path)
+	return rep, errors.Join(append(files, r.write(path, calls))...)
+}
+
+// lastCall is the write that settle has made: the watchers saw it too. It may have
+// been tried more than once, the first times without an answer.
+func (r *run) lastCall(index uint64) Call {
+	v := &Version{Value: "last", Modified: index, Created: index}
+	return Call{Request: Request{Verb: Set, Key: r.dir + "/last", Value: "last"}, Answer: Answer{Index: index, Node: v}}
+}
+
+func (r *run) write(path string, calls []Call) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write the history: %w", err)
+	}
+	return errors.Join(WriteHistory(f, calls), r.writeEvents(f), f.Close())
+}
