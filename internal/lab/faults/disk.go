@@ -28,11 +28,13 @@ type loopDisk struct {
 // diskBytes is room for the data of a run of hours.
 const diskBytes = 1 << 30
 
-// node makes the device known in a machine; dropIn mounts it before the store starts,
-// also after a boot. "+" is outside of the unit's own view of the file system.
+// The unit that mounts it is one that the store requires, so that a machine which boots
+// does not start the store on what was there before.
 const (
-	node   = `[ -b /dev/faults ] || mknod /dev/faults b %d %d; `
-	dropIn = "/etc/systemd/system/etcd.service.d/faults.conf"
+	node      = `[ -b /dev/faults ] || mknod /dev/faults b %d %d; `
+	mountUnit = "/etc/systemd/system/faults-disk.service"
+	dropIn    = "/etc/systemd/system/etcd.service.d/faults.conf"
+	requires  = "[Unit]\nRequires=faults-disk.service\nAfter=faults-disk.service\n"
 )
 
 // giveDisks moves the data of every member, one after the other.
@@ -93,14 +95,16 @@ func (d loopDisk) node() string {
 
 func (s *site) moveIn(ctx context.Context, m machines.Machine, d loopDisk) error {
 	mount := "mountpoint -q /var/lib/etcd || { " + d.node() + "mount /dev/faults /var/lib/etcd; }"
-	unit := "[Service]\nExecStartPre=+/bin/sh -c '" + mount + "'\n"
-	if err := s.lab.WriteFile(m.Name, dropIn, []byte(unit), 0o644); err != nil {
-		return err
+	unit := "[Service]\nType=oneshot\nRemainAfterExit=true\nExecStart=/bin/sh -ec '" + mount + "'\n"
+	for path, text := range map[string]string{mountUnit: unit, dropIn: requires} {
+		if err := s.lab.WriteFile(m.Name, path, []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
 	return in("sh", "-ec", "systemctl stop etcd; "+d.node()+`
 		mkdir -p /mnt/faults; mount /dev/faults /mnt/faults; rm -rf /mnt/faults/lost+found
 		cp -a /var/lib/etcd/. /mnt/faults/; umount /mnt/faults
-		systemctl daemon-reload; systemctl start etcd`)(ctx, s, m)
+		systemctl daemon-reload; systemctl start etcd; mountpoint -q /var/lib/etcd`)(ctx, s, m)
 }
 
 // takeDisks moves the data back.
@@ -111,8 +115,8 @@ func (s *site) takeDisks(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		errs = append(errs, in("sh", "-ec", `systemctl stop etcd; rm -f `+dropIn+`
-			mountpoint -q /var/lib/etcd && umount /var/lib/etcd
+		errs = append(errs, in("sh", "-ec", `systemctl stop etcd faults-disk; rm -f `+dropIn+" "+mountUnit+`
+			umount /var/lib/etcd
 			`+d.node()+`mount /dev/faults /mnt/faults; rm -rf /var/lib/etcd/*
 			cp -a /mnt/faults/. /var/lib/etcd/; umount /mnt/faults
 			systemctl daemon-reload; systemctl start etcd`)(ctx, s, m), d.remove())

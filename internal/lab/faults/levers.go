@@ -64,7 +64,7 @@ func thaw(l *machines.Lab, _ context.Context, m string) error   { return l.Thaw(
 
 // filter drops packets by rules of nft(8), in a table of our own.
 func filter(chains string) func(context.Context, *site, machines.Machine) error {
-	return in("nft", "table inet flotilla_faults { "+chains+" }")
+	return in("nft", "table inet flotilla_faults {\n"+chains+"\n}")
 }
 
 var unfilter = in("nft", "delete table inet flotilla_faults")

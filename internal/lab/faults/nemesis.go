@@ -14,8 +14,10 @@ import (
 // Injected is a step as it was carried out.
 type Injected struct {
 	Step Step
-	// What says which machines it was for: "cut of m2".
-	What []string
+	// What says which machines it was for: "cut of m2"; Leader is the machine that
+	// led when it began, "" if none did.
+	What   []string
+	Leader string
 	// Began and Ended are times since the start of the run.
 	Began, Ended time.Duration
 	// Recovered is how long after its end every member had answered a quorum read;
@@ -60,7 +62,7 @@ func (n *nemesis) run(ctx context.Context, steps []Step, end time.Duration) []In
 }
 
 func (in Injected) String() string {
-	s := fmt.Sprintf("%5.1f s: %s for %.1f s", in.Began.Seconds(), strings.Join(in.What, ", "), (in.Ended - in.Began).Seconds())
+	s := fmt.Sprintf("%5.1f s: %s for %.1f s, led by %q", in.Began.Seconds(), strings.Join(in.What, ", "), (in.Ended - in.Began).Seconds(), in.Leader)
 	switch {
 	case in.Err != nil:
 		s += fmt.Sprintf("; FAILED: %v", in.Err)
@@ -75,7 +77,11 @@ func (in Injected) String() string {
 // step carries out one step; next is when the one after it begins.
 func (n *nemesis) step(ctx context.Context, s Step, next time.Duration) Injected {
 	out := Injected{Step: s}
-	hits := n.aim(ctx, s)
+	leader := n.site.leader(ctx)
+	if leader >= 0 {
+		out.Leader = n.site.machines[leader].Name
+	}
+	hits := n.aim(s, leader)
 	out.Began = time.Since(n.began)
 	for _, h := range hits {
 		out.What = append(out.What, h.String())
@@ -88,9 +94,9 @@ func (n *nemesis) step(ctx context.Context, s Step, next time.Duration) Injected
 	return out
 }
 
-func (n *nemesis) aim(ctx context.Context, s Step) []hit {
+func (n *nemesis) aim(s Step, leader int) []hit {
 	var hits []hit
-	for i, numbers := range targets(s, n.site.leader(ctx), len(n.site.machines)) {
+	for i, numbers := range targets(s, leader, len(n.site.machines)) {
 		for _, m := range numbers {
 			hits = append(hits, hit{s.Faults[i].Kind, n.site.machines[m]})
 		}

@@ -87,7 +87,8 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 func (r *run) inject(ctx context.Context) (Report, error) {
 	rep := Report{Seed: r.Seed, For: r.For}
 	r.dir = fmt.Sprintf("/faults/%d-%d", r.Seed, time.Now().Unix())
-	start, err := r.mark(ctx, "first")
+	r.began = time.Now()
+	start, _, err := r.mark(ctx, "first")
 	if err != nil {
 		return rep, err
 	}
@@ -155,24 +156,30 @@ func (r *run) makeWatchers(start uint64) []*watcher {
 }
 
 // mark writes a file through any member and returns the write's index. It is no
-// compare and may be tried more than once.
-func (r *run) mark(ctx context.Context, name string) (uint64, error) {
+// compare and may be tried more than once: the calls are returned too.
+func (r *run) mark(ctx context.Context, name string) (index uint64, calls []Call, err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
+	req := Request{Verb: Set, Key: r.dir + "/" + name, Value: name}
 	why := "no member answers"
 	for n := 0; ctx.Err() == nil; n++ {
 		m := r.site.here(r.site.machines[n%len(r.site.machines)])
+		c := Call{Client: -1, Member: m.Name, Begin: time.Since(r.began), Request: req}
 		limited, done := context.WithTimeout(ctx, requestLimit)
-		a, err := Ask(limited, m, Request{Verb: Set, Key: r.dir + "/" + name, Value: name})
+		c.Answer, err = Ask(limited, m, req)
 		done()
 		m.HTTP.CloseIdleConnections()
-		if err == nil && !a.Unknown && a.Code == 0 {
-			return a.Node.Modified, nil
+		c.End = time.Since(r.began)
+		if err == nil {
+			calls = append(calls, c)
+			if c.acked() {
+				return c.Answer.Node.Modified, calls, nil
+			}
 		}
-		why = fmt.Sprint(a.Why, err)
+		why = fmt.Sprint(c.Answer.Why, err)
 		pause(ctx, 200*time.Millisecond)
 	}
-	return 0, fmt.Errorf("write %s/%s: %s", r.dir, name, why)
+	return 0, calls, fmt.Errorf("write %s: %s", req.Key, why)
 }
 
 // settle waits, when all is whole again, until every member answers and every watcher
@@ -185,7 +192,10 @@ func (r *run) settle(ctx context.Context) (uint64, error) {
 			return 0, fmt.Errorf("%s does not answer a quorum read within %v after the last fault", m.Name, settleLimit)
 		}
 	}
-	last, err := r.mark(limited, "last")
+	last, calls, err := r.mark(limited, "last")
+	for _, c := range calls {
+		r.history.add(c)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -214,20 +224,13 @@ func (r *run) judge(rep Report, last uint64) (Report, error) {
 	for _, key := range rep.Verdict.Wrong {
 		rep.Violations = append(rep.Violations, "no order of the requests explains the answers: "+key)
 	}
-	rep.watches(r.watchers, append(calls, r.lastCall(last)), last)
+	rep.watches(r.watchers, calls, last)
 	if len(rep.Violations) == 0 {
 		return rep, nil
 	}
 	path := filepath.Join(r.Dir, fmt.Sprintf("history-%d.jsonl", r.Seed))
 	rep.Files = append(rep.Files, path)
 	return rep, errors.Join(append(files, r.write(path, calls))...)
-}
-
-// lastCall is the write that settle has made: the watchers saw it too. It may have
-// been tried more than once, the first times without an answer.
-func (r *run) lastCall(index uint64) Call {
-	v := &Version{Value: "last", Modified: index, Created: index}
-	return Call{Request: Request{Verb: Set, Key: r.dir + "/last", Value: "last"}, Answer: Answer{Index: index, Node: v}}
 }
 
 func (r *run) write(path string, calls []Call) error {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -69,35 +70,38 @@ func (s *site) allThere() []Member {
 	return out
 }
 
-// leader returns the number of the machine whose member says that it leads; -1 if none
-// does.
+// leader returns the number of the machine whose member leads, as the first member
+// says that answers; -1 if none does.
 func (s *site) leader(ctx context.Context) int {
-	for i, m := range s.machines {
-		if s.leads(ctx, m) {
-			return i
+	for _, m := range s.machines {
+		if name := s.leaderAt(ctx, m); name != "" {
+			return slices.IndexFunc(s.machines, func(m machines.Machine) bool { return m.Name == name })
 		}
 	}
 	return -1
 }
 
-func (s *site) leads(ctx context.Context, m machines.Machine) bool {
+func (s *site) leaderAt(ctx context.Context, m machines.Machine) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	at := s.here(m)
 	defer at.HTTP.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.URL+"/v2/stats/self", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.URL+"/v2/members/leader", nil)
 	if err != nil {
-		return false
+		return ""
 	}
 	resp, err := at.HTTP.Do(req)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer resp.Body.Close()
-	var self struct {
-		State string `json:"state"`
+	var member struct {
+		Name string `json:"name"`
 	}
-	return json.NewDecoder(resp.Body).Decode(&self) == nil && self.State == "StateLeader"
+	if json.NewDecoder(resp.Body).Decode(&member) != nil {
+		return ""
+	}
+	return member.Name
 }
 
 // httpIn makes connections from within a network namespace.
