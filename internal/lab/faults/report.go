@@ -20,6 +20,9 @@ type Report struct {
 	Injected                    []Injected
 	Verdict                     Verdict
 	Watchers, Events, Resumed   int // events are those of all watchers together
+	// Behind are the watchers that were still being told of changes one by one when the
+	// run was over, and how far they were.
+	Behind []string
 	// Longest is the longest time without a write that succeeded, and LongestAt when
 	// it began.
 	Longest, LongestAt time.Duration
@@ -79,12 +82,12 @@ func (r *Report) outages(writes []time.Duration) {
 }
 
 // watches judges what the watchers saw.
-func (r *Report) watches(ws []*watcher, calls []Call, last uint64) {
+func (r *Report) watches(ws []*watcher, calls []Call) {
 	var all []Watched
 	for _, w := range ws {
 		seen, refused, resumed := w.result()
 		r.Violations = append(r.Violations, refused...)
-		r.Violations = append(r.Violations, CheckWatch(seen, calls, last)...)
+		r.Violations = append(r.Violations, CheckWatch(seen, calls)...)
 		r.Resumed += resumed
 		r.Events += len(seen.Events)
 		all = append(all, seen)
@@ -106,6 +109,9 @@ func (r *Report) Print(w io.Writer) {
 	r.printFaults(w)
 	fmt.Fprintf(w, "linearizable     %s\n", r.Verdict)
 	fmt.Fprintf(w, "watches          %d watchers, %d changes told, %d times resumed\n", r.Watchers, r.Events, r.Resumed)
+	if len(r.Behind) > 0 {
+		fmt.Fprintf(w, "                 still behind at the end: %s changes\n", strings.Join(r.Behind, ", "))
+	}
 	fmt.Fprintf(w, "without a write  %s at most, from %s on\n", seconds(r.Longest), seconds(r.LongestAt))
 	fmt.Fprintf(w, "violations       %d\n", len(r.Violations))
 	for _, v := range r.Violations {

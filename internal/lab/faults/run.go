@@ -44,7 +44,8 @@ const (
 	round       = 20 * time.Second // then other files
 	quietLimit  = 5 * time.Second  // a watcher that goes round has heard nothing
 	judgeLimit  = 20 * time.Second // for the history of one file
-	settleLimit = 90 * time.Second // until every member answers and every watcher has seen all
+	settleLimit = 60 * time.Second // until every member answers and every watcher has seen all
+	stuckLimit  = 20 * time.Second // without a change that is there
 )
 
 // run is one run.
@@ -111,14 +112,14 @@ func (r *run) inject(ctx context.Context) (Report, error) {
 	if ctx.Err() != nil {
 		return rep, ctx.Err()
 	}
-	last, err := r.settle(ctx)
+	err = r.settle(ctx, &rep)
 	rep.Took = time.Since(r.began)
 	stopWatching()
 	watchers.Wait()
 	if err != nil {
 		rep.Violations = append(rep.Violations, err.Error())
 	}
-	return r.judge(rep, last)
+	return r.judge(rep)
 }
 
 // makeClients makes clients that are pinned to a member on their own machine and
@@ -182,14 +183,14 @@ func (r *run) mark(ctx context.Context, name string) (index uint64, calls []Call
 	return 0, calls, fmt.Errorf("write %s: %s", req.Key, why)
 }
 
-// settle waits, when all is whole again, until every member answers and every watcher
-// has seen the last change, whose index it returns.
-func (r *run) settle(ctx context.Context) (uint64, error) {
+// settle waits, when all is whole again, until every member answers, writes the last
+// change, and waits for the watchers.
+func (r *run) settle(ctx context.Context, rep *Report) error {
 	limited, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	for _, m := range r.site.machines {
 		if !answers(limited, r.site.here(m)) {
-			return 0, fmt.Errorf("%s does not answer a quorum read within %v after the last fault", m.Name, settleLimit)
+			return fmt.Errorf("%s does not answer a quorum read within %v after the last fault", m.Name, settleLimit)
 		}
 	}
 	last, calls, err := r.mark(limited, "last")
@@ -197,21 +198,38 @@ func (r *run) settle(ctx context.Context) (uint64, error) {
 		r.history.add(c)
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, w := range r.watchers {
-		for !w.has(last) {
-			if limited.Err() != nil {
-				return last, fmt.Errorf("watcher %s has not seen the last change within %v", w.name, settleLimit)
-			}
-			pause(limited, 50*time.Millisecond)
+		r.await(limited, w, last, rep)
+	}
+	return nil
+}
+
+// await waits until the watcher has seen the last change. One that is told of nothing
+// more for stuckLimit before that is stuck, which is a violation; one that is told
+// until ctx is done is behind.
+func (r *run) await(ctx context.Context, w *watcher, last uint64, rep *Report) {
+	came, since := w.upTo(), time.Now()
+	for came <= last {
+		pause(ctx, 50*time.Millisecond)
+		if now := w.upTo(); now != came {
+			came, since = now, time.Now()
+		}
+		switch {
+		case came > last:
+		case time.Since(since) > stuckLimit:
+			rep.Violations = append(rep.Violations, fmt.Sprintf("watcher %s: told of nothing for %v after [%d], the last change is [%d]", w.name, stuckLimit, came-1, last))
+			return
+		case ctx.Err() != nil:
+			rep.Behind = append(rep.Behind, fmt.Sprintf("%s by %d", w.name, last+1-came))
+			return
 		}
 	}
-	return last, nil
 }
 
 // judge checks what was seen. On a violation history and watches go to files.
-func (r *run) judge(rep Report, last uint64) (Report, error) {
+func (r *run) judge(rep Report) (Report, error) {
 	calls, unsent, odd := r.history.all()
 	rep.count(calls, unsent)
 	rep.Violations = append(rep.Violations, odd...)
@@ -224,7 +242,7 @@ func (r *run) judge(rep Report, last uint64) (Report, error) {
 	for _, key := range rep.Verdict.Wrong {
 		rep.Violations = append(rep.Violations, "no order of the requests explains the answers: "+key)
 	}
-	rep.watches(r.watchers, calls, last)
+	rep.watches(r.watchers, calls)
 	if len(rep.Violations) == 0 {
 		return rep, nil
 	}

@@ -113,11 +113,11 @@ func (w *watcher) hear(e Event) {
 	w.next = max(w.next, e.Index+1)
 }
 
-// has tells whether the watcher has come as far as the index.
-func (w *watcher) has(index uint64) bool {
+// upTo is the index that the watcher wants to be told of next.
+func (w *watcher) upTo() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.next > index
+	return w.next
 }
 
 func (w *watcher) result() (Watched, []string, int) {
