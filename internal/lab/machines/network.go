@@ -27,6 +27,12 @@ func (l *Lab) Namespace() string { return mark + l.prefix }
 
 func (l *Lab) machineNamespace(name string) string { return mark + name }
 
+// NamespaceFile is what to open and hand to setns(2) to be on a machine's network: its
+// loopback is the machine's. It stays the same while the machine is off.
+func (l *Lab) NamespaceFile(machine string) string {
+	return filepath.Join(netnsDir, l.machineNamespace(machine))
+}
+
 // makeNetwork makes the lab's namespace with a bridge in it.
 func (l *Lab) makeNetwork(ctx context.Context) error {
 	ns := l.Namespace()
