@@ -3,14 +3,11 @@
 package main
 
 import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
+	"slices"
 
+	"flotilla/cmd/flotilla/early"
+	"flotilla/cmd/flotilla/early/agent"
 	"flotilla/internal/applet"
-	"flotilla/internal/fleet/fleetctl"
-	"flotilla/internal/fleet/fleetd"
 	"flotilla/internal/kv/discovery"
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
@@ -19,26 +16,11 @@ import (
 	"flotilla/internal/up"
 )
 
-var programs = applet.Table{
-	up.Applet(),
-	lab.Applet(),
-	etcdcmd.Applet(),
-	etcdctl.Applet(),
-	discovery.Applet(),
-	fleetd.Applet(),
-	fleetctl.Applet(),
-	supervisor.Applet(),
-}
+// programs are all there is; two have been run by now if they are called for.
+var programs = slices.Concat(
+	applet.Table{up.Applet(), lab.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
+	agent.Programs, early.Programs,
+	applet.Table{supervisor.Applet()},
+)
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process the hard way.
-	context.AfterFunc(ctx, stop)
-	os.Exit(programs.Main(ctx, os.Args[0], applet.Env{
-		Args:      os.Args[1:],
-		Stdin:     os.Stdin,
-		Stdout:    os.Stdout,
-		Stderr:    os.Stderr,
-		LookupEnv: os.LookupEnv,
-	}))
-}
+func main() { programs.Exec() }

@@ -6,9 +6,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"flotilla/internal/fault"
 )
@@ -58,10 +61,50 @@ func (t Table) Find(name string) (Applet, bool) {
 	return Applet{}, false
 }
 
+// Exec runs the program that this process was called as and ends the process. The
+// first SIGINT or SIGTERM ends the program's context, a second one the process.
+func (t Table) Exec() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(t.Main(ctx, os.Args[0], Env{
+		Args:      os.Args[1:],
+		Stdin:     os.Stdin,
+		Stdout:    os.Stdout,
+		Stderr:    os.Stderr,
+		LookupEnv: os.LookupEnv,
+	}))
+}
+
+// ExecNamed is Exec if this process was called as one of the table's programs, and
+// otherwise does nothing. It may be called from a package's init.
+func (t Table) ExecNamed() {
+	if _, _, ok := t.pick(os.Args[0], os.Args[1:]); !ok {
+		return
+	}
+	// The goroutine that runs the inits is tied to its thread, which makes every
+	// switch to it dear: the program gets one of its own, and ends the process.
+	go t.Exec()
+	select {}
+}
+
+// pick returns the applet that the binary's name picks, else the first argument,
+// and its arguments.
+func (t Table) pick(argv0 string, args []string) (Applet, []string, bool) {
+	if a, ok := t.Find(filepath.Base(argv0)); ok {
+		return a, args, true
+	}
+	if len(args) == 0 {
+		return Applet{}, nil, false
+	}
+	a, ok := t.Find(args[0])
+	return a, args[1:], ok
+}
+
 // Main picks the applet by the name the binary was called with (argv0), else by
 // the first argument, runs it and returns its exit code.
 func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
-	if a, ok := t.Find(filepath.Base(argv0)); ok {
+	if a, args, ok := t.pick(argv0, env.Args); ok {
+		env.Args = args
 		return a.Run(ctx, env)
 	}
 	if len(env.Args) == 0 {
@@ -76,9 +119,6 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 	case "version", "--version", "-version":
 		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
 		return fault.ExitOK
-	}
-	if a, ok := t.Find(name); ok {
-		return a.Run(ctx, env)
 	}
 	t.unknown(env.Stderr, name)
 	return fault.ExitUsage

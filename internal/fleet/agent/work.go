@@ -24,6 +24,7 @@ const installers = 8
 // job: the rest follows when the jobs have ended.
 func (a *Agent) work(ctx context.Context) {
 	a.ask(ctx, a.unknown()...)
+	a.settle()
 	for range maxRounds {
 		steps := a.plan()
 		if len(steps) == 0 || ctx.Err() != nil {
@@ -43,11 +44,11 @@ func (a *Agent) plan() []nodeplan.Step {
 	return nodeplan.Plan(a.want.units, a.have())
 }
 
-// unknown is the units whose status nobody has told yet.
+// unknown is the units whose status nobody has told yet. The end of a job tells.
 func (a *Agent) unknown() []string {
 	var out []string
 	for _, name := range a.names() {
-		if !a.local(name).known {
+		if u := a.local(name); !u.known && u.job == nil {
 			out = append(out, name)
 		}
 	}
@@ -104,17 +105,41 @@ func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step
 	var jobs []unit.Job
 	for _, s := range a.free(steps) {
 		a.say(s)
-		a.local(s.Unit).job = &job{kind: kind, done: a.intent(s.Unit)}
+		u := a.local(s.Unit)
+		u.job = &job{kind: kind, done: a.intent(s.Unit), rested: kind == unit.Start && quiet(u.status)}
 		jobs = append(jobs, unit.Job{Kind: kind, Unit: s.Unit})
+		if kind != unit.Stop { // to stop twice is to stop once
+			d := a.memory.Units[s.Unit]
+			d.Sent = sent{Gen: u.job.done.Gen, State: u.job.done.State, Hash: u.job.done.Hash, Since: stamp(u.status.Since)}
+			a.memory.set(s.Unit, d)
+		}
 	}
+	a.rememberWork()
 	a.send(ctx, jobs)
+}
+
+// settle finds out what became of jobs that an earlier run of the agent sent and did
+// not see the end of.
+func (a *Agent) settle() {
+	for name, d := range a.memory.Units {
+		u := a.local(name)
+		if d.Sent == (sent{}) || u.job != nil || !u.known {
+			continue
+		}
+		if stamp(u.status.Since) != d.Sent.Since {
+			d.Gen, d.State, d.Hash = d.Sent.Gen, d.Sent.State, d.Sent.Hash
+			a.log.Info("job of an earlier run has been carried out", "unit", name, "state", u.status.Active)
+		}
+		d.Sent = sent{}
+		a.memory.set(name, d)
+	}
 }
 
 // intent is what will have been carried out for a unit once its job has ended.
 func (a *Agent) intent(name string) done {
 	p := a.want.units[name]
 	d := a.memory.Units[name]
-	d.Gen, d.State = p.Gen, p.Desired
+	d.Gen, d.State, d.Sent = p.Gen, p.Desired, sent{}
 	if p.Desired == model.Launched {
 		d.Hash = p.Hash
 	}
@@ -144,9 +169,11 @@ func (a *Agent) files(ctx context.Context, steps []nodeplan.Step, do func(contex
 	for i, s := range steps {
 		fresh := s.Op == nodeplan.Install && !a.local(s.Unit).installed
 		a.filed(s, errs[i])
-		if !fresh || errs[i] != nil || !a.startsNext(s.Unit) {
-			changed = append(changed, s.Unit)
+		if fresh && errs[i] == nil && a.startsNext(s.Unit) {
+			a.local(s.Unit).known = false // what has been heard is that there is none
+			continue
 		}
+		changed = append(changed, s.Unit)
 	}
 	a.ask(ctx, changed...)
 }
@@ -177,7 +204,7 @@ func (a *Agent) filed(s nodeplan.Step, err error) {
 		a.memory.set(s.Unit, d)
 		a.refused[s.Unit] = true
 		u.message = err.Error()
-		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", err)
+		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", model.OneLine(err.Error()))
 	case err != nil:
 		a.failed(s.Unit, fmt.Sprintf("%s: %v", s.Op, err))
 	case s.Op == nodeplan.Install:
@@ -218,10 +245,15 @@ func (a *Agent) reload(ctx context.Context, s nodeplan.Step, installed []nodepla
 }
 
 // finish takes in how jobs ended. Their units are asked for first: the signals of
-// a change may come after that of the job's end.
+// a change may come after that of the job's end. A unit that was at rest and has
+// been told as active since is what its start was to make of it.
 func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
 	var names []string
 	for _, o := range outcomes {
+		u := a.local(o.Job.Unit)
+		if j := u.job; j != nil && j.rested && o.Result == unit.Done && u.known && u.status.Active == "active" {
+			continue
+		}
 		names = append(names, o.Job.Unit)
 	}
 	a.ask(ctx, names...)
@@ -241,6 +273,10 @@ func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
 // been carried out when nothing runs any more.
 func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
 	name, stopped := o.Job.Unit, quiet(u.status)
+	if d, ok := a.memory.Units[name]; ok {
+		d.Sent = sent{}
+		a.memory.set(name, d)
+	}
 	switch {
 	case j.kind == unit.Stop && !stopped && o.Err == nil:
 		a.failed(name, fmt.Sprintf("stop: the job has ended (%s) and the unit is %s", o.Result, u.status.Active))
