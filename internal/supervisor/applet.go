@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"flotilla/internal/applet"
 	"flotilla/internal/cli"
@@ -59,6 +61,7 @@ func serve(ctx context.Context, cfg Config, readyFD int) error {
 	// Services expect SIGPIPE to be ignored (systemd.exec(5), "IgnoreSIGPIPE=").
 	signal.Ignore(syscall.SIGPIPE)
 	outlast(syscall.SIGHUP)
+	closeInherited(readyFD)
 	tell := readyTeller(readyFD)
 	s := New(cfg)
 	// SIGTERM, by way of ctx, is an orderly shutdown: Serve itself must not end.
@@ -97,6 +100,23 @@ func outlast(sig syscall.Signal) {
 	for other := syscall.Signal(1); other < 32; other++ {
 		if other != syscall.SIGPIPE && signal.Ignored(other) {
 			signal.Notify(dropped, other)
+		}
+	}
+}
+
+// closeInherited lets go of what our starter had open and did not mean for us: a lock
+// on a file would be held for as long as we run, or any service. What this program
+// opens itself an execve would close; that tells the others.
+func closeInherited(readyFD int) {
+	open, _ := os.ReadDir("/proc/self/fd") // without /proc nothing is closed
+	for _, e := range open {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 || fd == readyFD {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"flotilla/internal/applet"
 	"flotilla/internal/supervisor/proc"
 	"flotilla/internal/unit"
@@ -524,5 +526,34 @@ func TestUnload(t *testing.T) {
 	run(t, s, unit.Job{Kind: unit.Stop, Unit: "keep.service"})
 	if st := status(t, s, "named.service"); st.ExitCode != 0 || !st.Since.IsZero() {
 		t.Errorf("a unit that nobody names any more: %+v", st)
+	}
+}
+
+// What the starter has open, such as a lock, is not held by the supervisor nor by its
+// services.
+func TestInheritedFilesAreClosed(t *testing.T) {
+	stray := filepath.Join(t.TempDir(), "stray")
+	fd, err := unix.Open(stray, unix.O_RDWR|unix.O_CREAT, 0o600) // without O_CLOEXEC
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	c, _ := process(t, Options{})
+	install(t, c, "run.service", "[Service]", "ExecStart=/bin/sleep 1000")
+	run(t, c, unit.Job{Kind: unit.Start, Unit: "run.service"})
+	self, err := c.Self(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{self.PID, status(t, c, "run.service").MainPID} {
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if err != nil || len(links) == 0 {
+			t.Fatalf("files of process %d: %q, %v", pid, links, err)
+		}
+		for _, l := range links {
+			if target, _ := os.Readlink(l); target == stray {
+				t.Errorf("process %d (%s) has %s open", pid, proc.Cmdline(pid), stray)
+			}
+		}
 	}
 }
