@@ -3,13 +3,8 @@
 package main
 
 import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
-
+	"flotilla/cmd/flotilla/early"
 	"flotilla/internal/applet"
-	"flotilla/internal/fleet/fleetctl"
 	"flotilla/internal/fleet/fleetd"
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
@@ -18,25 +13,12 @@ import (
 	"flotilla/internal/up"
 )
 
-var programs = applet.Table{
+var programs = append(applet.Table{
 	up.Applet(),
 	lab.Applet(),
 	etcdcmd.Applet(),
 	etcdctl.Applet(),
 	fleetd.Applet(),
-	fleetctl.Applet(),
-	supervisor.Applet(),
-}
+}, append(early.Programs, supervisor.Applet())...)
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process the hard way.
-	context.AfterFunc(ctx, stop)
-	os.Exit(programs.Main(ctx, os.Args[0], applet.Env{
-		Args:      os.Args[1:],
-		Stdin:     os.Stdin,
-		Stdout:    os.Stdout,
-		Stderr:    os.Stderr,
-		LookupEnv: os.LookupEnv,
-	}))
-}
+func main() { programs.Exec() }

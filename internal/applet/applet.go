@@ -6,9 +6,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"flotilla/internal/fault"
 )
@@ -58,10 +61,47 @@ func (t Table) Find(name string) (Applet, bool) {
 	return Applet{}, false
 }
 
+// Exec runs the program that this process was called as and ends the process. The
+// first SIGINT or SIGTERM ends the program's context, a second one the process.
+func (t Table) Exec() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(t.Main(ctx, os.Args[0], Env{
+		Args:      os.Args[1:],
+		Stdin:     os.Stdin,
+		Stdout:    os.Stdout,
+		Stderr:    os.Stderr,
+		LookupEnv: os.LookupEnv,
+	}))
+}
+
+// Names reports whether a command line (as os.Args) picks an applet of the table.
+func (t Table) Names(argv []string) bool {
+	if len(argv) == 0 {
+		return false
+	}
+	_, _, ok := t.pick(argv[0], argv[1:])
+	return ok
+}
+
+// pick returns the applet that the binary's name picks, else the first argument,
+// and its arguments.
+func (t Table) pick(argv0 string, args []string) (Applet, []string, bool) {
+	if a, ok := t.Find(filepath.Base(argv0)); ok {
+		return a, args, true
+	}
+	if len(args) == 0 {
+		return Applet{}, nil, false
+	}
+	a, ok := t.Find(args[0])
+	return a, args[1:], ok
+}
+
 // Main picks the applet by the name the binary was called with (argv0), else by
 // the first argument, runs it and returns its exit code.
 func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
-	if a, ok := t.Find(filepath.Base(argv0)); ok {
+	if a, args, ok := t.pick(argv0, env.Args); ok {
+		env.Args = args
 		return a.Run(ctx, env)
 	}
 	if len(env.Args) == 0 {
@@ -76,9 +116,6 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 	case "version", "--version", "-version":
 		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
 		return fault.ExitOK
-	}
-	if a, ok := t.Find(name); ok {
-		return a.Run(ctx, env)
 	}
 	t.unknown(env.Stderr, name)
 	return fault.ExitUsage

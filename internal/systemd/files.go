@@ -114,6 +114,13 @@ func (f *fileStore) names() []string {
 	return slices.Sorted(maps.Keys(f.have))
 }
 
+// has reports whether a unit is installed.
+func (f *fileStore) has(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.have[name]
+}
+
 // Installed implements unit.Manager. The directory is read each time: it is the
 // truth, and a person may have had a hand in it.
 func (m *Manager) Installed(ctx context.Context) (map[string]string, error) {

@@ -21,7 +21,7 @@ var serviceProps = []string{"Result", "MainPID", "ExecMainStatus", "NRestarts"}
 func (m *Manager) Status(ctx context.Context, names ...string) ([]unit.Status, error) {
 	var out []unit.Status
 	err := m.do(ctx, func(ctx context.Context, b *bus) (err error) {
-		out, err = b.status(ctx, names)
+		out, err = b.status(ctx, names, m.files.has)
 		return err
 	})
 	if err != nil {
@@ -42,13 +42,13 @@ func few(names []string) string {
 }
 
 // status asks for many units at once.
-func (b *bus) status(ctx context.Context, names []string) ([]unit.Status, error) {
+func (b *bus) status(ctx context.Context, names []string, installed func(name string) bool) ([]unit.Status, error) {
 	out := make([]unit.Status, len(names))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(64)
 	for i, name := range names {
 		g.Go(func() error {
-			props, err := b.properties(ctx, name)
+			props, err := b.properties(ctx, name, installed(name))
 			out[i] = statusOf(name, props)
 			return err
 		})
@@ -56,8 +56,10 @@ func (b *bus) status(ctx context.Context, names []string) ([]unit.Status, error)
 	return out, g.Wait()
 }
 
-// properties returns what statusOf needs, nothing if there can be no such unit.
-func (b *bus) properties(ctx context.Context, name string) (map[string]dbus.Variant, error) {
+// properties returns what statusOf needs, nothing if there can be no such unit. Every
+// question about a unit without a file would make systemd look for one anew: whether
+// there is one is found out before the rest is asked.
+func (b *bus) properties(ctx context.Context, name string, installed bool) (map[string]dbus.Variant, error) {
 	if checkName(name) != nil || isTemplate(name) {
 		return nil, nil
 	}
@@ -69,14 +71,15 @@ func (b *bus) properties(ctx context.Context, name string) (map[string]dbus.Vari
 	path := unitPath(name)
 	all := b.send(path, propsIface+".GetAll", unitIface)
 	var each []*dbus.Call
-	if strings.HasSuffix(name, ".service") {
-		for _, p := range serviceProps {
-			each = append(each, b.send(path, propsIface+".Get", serviceIface, p))
-		}
+	if installed {
+		each = b.askService(name, path)
 	}
 	props := map[string]dbus.Variant{}
 	if err := b.reply(ctx, all, &props); err != nil {
 		return nil, err
+	}
+	if !installed && get[string](props, "LoadState") != "not-found" {
+		each = b.askService(name, path)
 	}
 	for i, call := range each {
 		var v dbus.Variant
@@ -86,6 +89,18 @@ func (b *bus) properties(ctx context.Context, name string) (map[string]dbus.Vari
 		props[serviceProps[i]] = v
 	}
 	return props, nil
+}
+
+// askService asks for the properties that services alone have.
+func (b *bus) askService(name string, path dbus.ObjectPath) []*dbus.Call {
+	if !strings.HasSuffix(name, ".service") {
+		return nil
+	}
+	var each []*dbus.Call
+	for _, p := range serviceProps {
+		each = append(each, b.send(path, propsIface+".Get", serviceIface, p))
+	}
+	return each
 }
 
 // statusOf reads the properties; what is missing counts as a unit nobody knows.

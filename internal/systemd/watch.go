@@ -160,7 +160,7 @@ func (m *Manager) hand(ctx context.Context, b *bus, w *watcher, out chan<- unit.
 func (m *Manager) fresh(ctx context.Context, b *bus, w *watcher) ([]unit.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	out, err := b.status(ctx, w.take(m.files.names()))
+	out, err := b.status(ctx, w.take(m.files.names()), m.files.has)
 	if err != nil {
 		return nil, err
 	}

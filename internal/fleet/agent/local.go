@@ -25,8 +25,9 @@ type local struct {
 
 // job is a job under way, and what will have been carried out with it.
 type job struct {
-	kind unit.Kind
-	done done
+	kind   unit.Kind
+	done   done
+	rested bool // a start, of a unit that did not run
 }
 
 func (u *local) learn(s unit.Status) { u.status, u.known = s, true }

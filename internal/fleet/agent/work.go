@@ -43,11 +43,11 @@ func (a *Agent) plan() []nodeplan.Step {
 	return nodeplan.Plan(a.want.units, a.have())
 }
 
-// unknown is the units whose status nobody has told yet.
+// unknown is the units whose status nobody has told yet. The end of a job tells.
 func (a *Agent) unknown() []string {
 	var out []string
 	for _, name := range a.names() {
-		if !a.local(name).known {
+		if u := a.local(name); !u.known && u.job == nil {
 			out = append(out, name)
 		}
 	}
@@ -104,7 +104,8 @@ func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step
 	var jobs []unit.Job
 	for _, s := range a.free(steps) {
 		a.say(s)
-		a.local(s.Unit).job = &job{kind: kind, done: a.intent(s.Unit)}
+		u := a.local(s.Unit)
+		u.job = &job{kind: kind, done: a.intent(s.Unit), rested: kind == unit.Start && quiet(u.status)}
 		jobs = append(jobs, unit.Job{Kind: kind, Unit: s.Unit})
 	}
 	a.send(ctx, jobs)
@@ -144,9 +145,11 @@ func (a *Agent) files(ctx context.Context, steps []nodeplan.Step, do func(contex
 	for i, s := range steps {
 		fresh := s.Op == nodeplan.Install && !a.local(s.Unit).installed
 		a.filed(s, errs[i])
-		if !fresh || errs[i] != nil || !a.startsNext(s.Unit) {
-			changed = append(changed, s.Unit)
+		if fresh && errs[i] == nil && a.startsNext(s.Unit) {
+			a.local(s.Unit).known = false // what has been heard is that there is none
+			continue
 		}
+		changed = append(changed, s.Unit)
 	}
 	a.ask(ctx, changed...)
 }
@@ -218,10 +221,15 @@ func (a *Agent) reload(ctx context.Context, s nodeplan.Step, installed []nodepla
 }
 
 // finish takes in how jobs ended. Their units are asked for first: the signals of
-// a change may come after that of the job's end.
+// a change may come after that of the job's end. A unit that was at rest and has
+// been told as active since is what its start was to make of it.
 func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
 	var names []string
 	for _, o := range outcomes {
+		u := a.local(o.Job.Unit)
+		if j := u.job; j != nil && j.rested && o.Result == unit.Done && u.known && u.status.Active == "active" {
+			continue
+		}
 		names = append(names, o.Job.Unit)
 	}
 	a.ask(ctx, names...)
