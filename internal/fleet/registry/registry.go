@@ -31,7 +31,7 @@ var ErrAway = errors.New("the store does not answer")
 
 // Config says where the store is.
 type Config struct {
-	Endpoints []string // URLs
+	Endpoints []string // URLs, the one to be asked first of all first
 	TLS       *tls.Config
 	Username  string
 	Password  string
@@ -56,6 +56,11 @@ var connectParams = grpc.ConnectParams{
 	MinConnectTimeout: 2 * time.Second,
 }
 
+// inOrder has the first endpoint that answers asked as long as it does: by rule the
+// member on this machine. Taking turns would send most requests over the network,
+// and every third into the void after a member's machine has lost its power.
+const inOrder = `{"loadBalancingConfig": [{"pick_first": {}}]}`
+
 // Open makes a registry. It does not wait for the store, which may be away.
 func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 	if cfg.Prefix == "" {
@@ -74,8 +79,13 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 		// pings stay within what etcd allows its clients (one in five seconds).
 		DialKeepAliveTime:    5 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(connectParams)},
-		Logger:               zap.NewNop(), // what matters comes back as an error
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(connectParams),
+			grpc.WithTransportCredentials(credentialsOf(cfg.Endpoints, cfg.TLS)),
+			// The resolver of etcd's client says round_robin.
+			grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(inOrder),
+		},
+		Logger: zap.NewNop(), // what matters comes back as an error
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", strings.Join(cfg.Endpoints, ","), err)
