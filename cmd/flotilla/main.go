@@ -3,9 +3,11 @@
 package main
 
 import (
+	"slices"
+
 	"flotilla/cmd/flotilla/early"
+	"flotilla/cmd/flotilla/early/agent"
 	"flotilla/internal/applet"
-	"flotilla/internal/fleet/fleetd"
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
 	"flotilla/internal/lab"
@@ -13,12 +15,11 @@ import (
 	"flotilla/internal/up"
 )
 
-var programs = append(applet.Table{
-	up.Applet(),
-	lab.Applet(),
-	etcdcmd.Applet(),
-	etcdctl.Applet(),
-	fleetd.Applet(),
-}, append(early.Programs, supervisor.Applet())...)
+// programs are all there is; two have been run by now if they are called for.
+var programs = slices.Concat(
+	applet.Table{up.Applet(), lab.Applet(), etcdcmd.Applet(), etcdctl.Applet()},
+	agent.Programs, early.Programs,
+	applet.Table{supervisor.Applet()},
+)
 
 func main() { programs.Exec() }

@@ -75,13 +75,16 @@ func (t Table) Exec() {
 	}))
 }
 
-// Names reports whether a command line (as os.Args) picks an applet of the table.
-func (t Table) Names(argv []string) bool {
-	if len(argv) == 0 {
-		return false
+// ExecNamed is Exec if this process was called as one of the table's programs, and
+// otherwise does nothing. It may be called from a package's init.
+func (t Table) ExecNamed() {
+	if _, _, ok := t.pick(os.Args[0], os.Args[1:]); !ok {
+		return
 	}
-	_, _, ok := t.pick(argv[0], argv[1:])
-	return ok
+	// The goroutine that runs the inits is tied to its thread, which makes every
+	// switch to it dear: the program gets one of its own, and ends the process.
+	go t.Exec()
+	select {}
 }
 
 // pick returns the applet that the binary's name picks, else the first argument,
