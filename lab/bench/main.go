@@ -26,11 +26,12 @@ func main() {
 	exe := flag.String("flotilla", "bin/flotilla", "the binary to measure")
 	sizes := flag.String("machines", "1,3", "cluster sizes, comma separated")
 	rounds := flag.Int("rounds", 50, "how many single starts")
+	name := flag.String("name", "bench", "the lab's name: its machines are called NAME1, NAME2...")
 	idle := flag.Duration("idle", time.Minute, "how long to watch the idle cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{ctx: ctx, exe: *exe, rounds: *rounds, idle: *idle}
+	b := &bench{ctx: ctx, exe: *exe, name: *name, rounds: *rounds, idle: *idle}
 	if err := b.run(strings.Split(*sizes, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -40,6 +41,7 @@ func main() {
 type bench struct {
 	ctx    context.Context
 	exe    string
+	name   string
 	rounds int
 	idle   time.Duration
 }
@@ -60,12 +62,12 @@ func (b *bench) run(sizes []string) error {
 }
 
 func (b *bench) cluster(n int) (err error) {
-	if out, err := b.lab("up", strconv.Itoa(n), "--cluster"); err != nil {
+	if out, err := b.lab("up", strconv.Itoa(n), "--cluster", "--name", b.name); err != nil {
 		return fmt.Errorf("boot the lab: %w\n%s", err, out)
 	}
 	defer func() {
 		// The lab goes down also when the run was interrupted.
-		out, downErr := exec.Command(b.exe, "lab", "down").CombinedOutput()
+		out, downErr := exec.Command(b.exe, "lab", "down", "--name", b.name).CombinedOutput()
 		if err == nil && downErr != nil {
 			err = fmt.Errorf("take the lab down: %w\n%s", downErr, out)
 		}
@@ -85,10 +87,11 @@ func (b *bench) lab(args ...string) (string, error) {
 	return string(out), err
 }
 
-// sh runs a script on machine m1.
-func (b *bench) sh(script string) (string, error) { return b.on("m1", script) }
+// sh runs a script on the first machine.
+func (b *bench) sh(script string) (string, error) { return b.on(1, script) }
 
-func (b *bench) on(machine, script string) (string, error) {
+func (b *bench) on(number int, script string) (string, error) {
+	machine := fmt.Sprintf("%s%d", b.name, number)
 	out, err := exec.CommandContext(b.ctx, b.exe, "lab", "exec", machine, "bash", "-c", script).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("on %s: %s: %w\n%s", machine, script, err, out)
@@ -100,7 +103,7 @@ const service = `[Service]
 ExecStart=/bin/sleep infinity
 `
 
-// timed runs the scripts on m1 in one shell and returns the seconds each took, as
+// timed runs the scripts on the first machine in one shell and returns the seconds each took, as
 // the shell there saw it: starting the shell is not part of it.
 func (b *bench) timed(prepare string, scripts []string) ([]time.Duration, error) {
 	var s strings.Builder
@@ -201,7 +204,7 @@ func (b *bench) quiet(n int) error {
 			cpu := float64(d.ticks[j]-before[i].ticks[j]) / 100 / elapsed.Seconds() * 100
 			m := d.memory[j]
 			fmt.Printf("%-28s %9.1f MB   (%.1f MB its own, %.1f MB with what it shares)   %.2f %% of a core\n",
-				fmt.Sprintf("idle: %s on m%d", name, i+1), mb(m.pss), mb(m.own), mb(m.rss), cpu)
+				fmt.Sprintf("idle: %s on machine %d", name, i+1), mb(m.pss), mb(m.own), mb(m.rss), cpu)
 		}
 	}
 	return nil
@@ -229,7 +232,7 @@ for s in etcd fleet; do p=$(systemctl show -P MainPID $s.service)
 awk '/^Rss:|^Pss:|^Anonymous:/{print $2}' /proc/$p/smaps_rollup; awk '{print $14+$15}' /proc/$p/stat; done`
 	var all []usage
 	for i := range n {
-		out, err := b.on(fmt.Sprintf("m%d", i+1), script)
+		out, err := b.on(i+1, script)
 		if err != nil {
 			return nil, err
 		}
@@ -237,13 +240,13 @@ awk '/^Rss:|^Pss:|^Anonymous:/{print $2}' /proc/$p/smaps_rollup; awk '{print $14
 		for _, f := range strings.Fields(out) {
 			x, err := strconv.ParseInt(f, 10, 64)
 			if err != nil {
-				return nil, fmt.Errorf("read usage of m%d: %w\n%s", i+1, err, out)
+				return nil, fmt.Errorf("read usage of machine %d: %w\n%s", i+1, err, out)
 			}
 			v = append(v, x)
 		}
 		const each = 4 // numbers for each daemon
 		if len(v) != 1+each*len(daemonNames) {
-			return nil, fmt.Errorf("read usage of m%d: got %q", i+1, out)
+			return nil, fmt.Errorf("read usage of machine %d: got %q", i+1, out)
 		}
 		u := usage{revision: v[0]}
 		for d := range slices.Chunk(v[1:], each) {
