@@ -10,7 +10,7 @@
 //	states/UNIT/MACHINE        {"loadState","activeState","subState",...}     agent of MACHINE, its lease
 //	machines/ID/object         {"ID","PublicIP","Metadata","Version",...}     agent of ID, its lease
 //	machines/ID/metadata/KEY   value; "" masks the configured one             API
-//	lease/engine-leader        {"MachineID","Version":1}                      engine, its lease
+//	lease/engine-leader        {"MachineID","Version":1,"Instance","Boot"}    engine, its lease
 //	engine/hold                reason why moves are held                      engine
 //	mark                       random; tells this registry from another one   first reader, for good
 package fleet

@@ -21,8 +21,8 @@ import (
 
 // Config is what an engine needs to know.
 type Config struct {
-	Machine string // id of the machine it runs on
-	Policy  sched.Policy
+	Candidate registry.Candidate
+	Policy    sched.Policy
 	// Resync is how often everything is looked at though nothing has happened.
 	// 0 means 30 s.
 	Resync time.Duration
@@ -37,7 +37,7 @@ type Store interface {
 	NewView() *registry.View
 	Follow(ctx context.Context, scope string, v *registry.View, changed func([]registry.Change, bool))
 	Hold(ctx context.Context, ttl time.Duration, resign bool, run func(context.Context, registry.Lease))
-	Campaign(ctx context.Context, lease registry.Lease, machine string) (registry.Leadership, error)
+	Campaign(ctx context.Context, lease registry.Lease, c registry.Candidate, fresh bool) (registry.Leadership, error)
 	WriteSchedule(ctx context.Context, l registry.Leadership, ds []sched.Decision, written func([]sched.Decision)) (int64, error)
 	WriteNotes(ctx context.Context, l registry.Leadership, n registry.Notes) (int64, error)
 }
@@ -69,12 +69,14 @@ func (e *Engine) Stats() *Stats { return &e.stats }
 // Run takes part until ctx is done: it waits for the lead, leads while it has it,
 // and gives it back at the end so that another leads at once.
 func (e *Engine) Run(ctx context.Context) {
+	fresh := true
 	e.store.Hold(ctx, e.cfg.Lease, true, func(ctx context.Context, lease registry.Lease) {
-		lead, err := e.store.Campaign(ctx, lease, e.cfg.Machine)
+		lead, err := e.store.Campaign(ctx, lease, e.cfg.Candidate, fresh)
 		if err != nil {
 			return
 		}
-		e.log.Info("Engine leadership acquired", "machine", model.ShortID(e.cfg.Machine))
+		fresh = false
+		e.log.Info("Engine leadership acquired", "machine", model.ShortID(e.cfg.Candidate.Machine))
 		e.stats.leader(time.Now())
 		defer e.stats.leader(time.Time{})
 		newTerm(e, lead).run(ctx)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -176,7 +177,7 @@ func (p *program) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	frugal(p.env)
+	go frugal(ctx, p.env)
 	d := New(p.cfg, Deps{
 		Manager: init.manager, Log: init.log, Epoch: init.epoch, Logger: log,
 		Listeners: listeners, Reload: p.reloads(ctx, log),
@@ -188,12 +189,33 @@ func (p *program) run(ctx context.Context) error {
 	})
 }
 
-// frugal has garbage collected when the heap has grown by half, not when it has
-// doubled: an agent does little, on a machine that is there for its units. GOGC in
-// the environment counts more.
-func frugal(env applet.Env) {
+// giveBackEvery is how often memory that a burst of work has left is given back.
+const giveBackEvery = 30 * time.Second
+
+// frugal keeps the process small until ctx is done: an agent does little, on a
+// machine that is there for its units. Garbage is collected when the heap has grown
+// by half, not when it has doubled (GOGC in the environment counts more), and what
+// a burst leaves is given back to the system, which the collector alone does when
+// the next one comes.
+func frugal(ctx context.Context, env applet.Env) {
 	if env.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
+	}
+	const burst = 4 << 20 // bytes
+	var now runtime.MemStats
+	var before uint64
+	tick := time.NewTicker(giveBackEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if runtime.ReadMemStats(&now); now.TotalAlloc-before > burst {
+			debug.FreeOSMemory()
+			before = now.TotalAlloc
+		}
 	}
 }
 

@@ -126,8 +126,9 @@ func (d *Daemon) assemble() (*parts, error) {
 		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter, ForgetForeign: d.cfg.ForgetForeign,
 	}, d.deps.Manager, p.registry, d.log)
 	p.engine = engine.New(engine.Config{
-		Machine: p.presence.ID, Resync: d.cfg.EngineReconcileInterval,
-		Policy: sched.Policy{MoveAfter: d.cfg.MoveAfter},
+		Candidate: registry.Candidate{Machine: p.presence.ID, Instance: p.presence.Instance, Boot: p.presence.Boot},
+		Resync:    d.cfg.EngineReconcileInterval,
+		Policy:    sched.Policy{MoveAfter: d.cfg.MoveAfter},
 	}, p.registry, d.log)
 	return p, nil
 }

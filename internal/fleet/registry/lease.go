@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -108,11 +109,27 @@ func (r *Registry) revoke(lease Lease) {
 	}
 }
 
+// Candidate is an engine that would lead: one run (Boot) of the daemon whose state
+// directory has the token Instance, on a machine.
+type Candidate struct{ Machine, Instance, Boot string }
+
+// succeeds reports whether the leader that a record tells of was an earlier run of
+// this candidate. Two runs do not share a state directory: that one is dead.
+func (c Candidate) succeeds(record []byte) bool {
+	var rec leaderRecord
+	return json.Unmarshal(record, &rec) == nil && rec.Instance != "" &&
+		rec.Instance == c.Instance && rec.MachineID == c.Machine && rec.Boot != c.Boot
+}
+
 // Campaign makes this machine's engine the leader as soon as none leads. It blocks
-// until then, or returns ctx's error.
-func (r *Registry) Campaign(ctx context.Context, lease Lease, machine string) (Leadership, error) {
+// until then, or returns ctx's error. With fresh, in a run that has not led yet, the
+// lead that an earlier run of the candidate has left behind ends at once; without,
+// two daemons that share a state directory against all rules would take the lead
+// from each other for ever.
+func (r *Registry) Campaign(ctx context.Context, lease Lease, c Candidate, fresh bool) (Leadership, error) {
 	key := r.key(Key{Kind: KindLeader})
-	put := clientv3.OpPut(key, string(encode(leaderRecord{MachineID: machine, Version: 1})), clientv3.WithLease(lease.id))
+	rec := leaderRecord{MachineID: c.Machine, Version: 1, Instance: c.Instance, Boot: c.Boot}
+	put := clientv3.OpPut(key, string(encode(rec)), clientv3.WithLease(lease.id))
 	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for {
@@ -122,16 +139,32 @@ func (r *Registry) Campaign(ctx context.Context, lease Lease, machine string) (L
 			return Leadership{}, ctx.Err()
 		case err != nil:
 			retry.Wait(ctx)
+			continue
 		case resp.Succeeded:
 			return Leadership{createRev: resp.Header.Revision}, nil
+		}
+		retry.Reset()
+		kvs := resp.Responses[0].GetResponseRange().Kvs
+		switch {
+		case len(kvs) > 0 && kvs[0].Lease == int64(lease.id):
+			// Our own put, whose answer got lost.
+			return Leadership{createRev: kvs[0].CreateRevision}, nil
+		case len(kvs) > 0 && fresh && c.succeeds(kvs[0].Value):
+			r.endTerm(ctx, kvs[0].CreateRevision)
+			fresh = false
 		default:
-			if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 && kvs[0].Lease == int64(lease.id) {
-				// Our own put, whose answer got lost.
-				return Leadership{createRev: kvs[0].CreateRevision}, nil
-			}
-			retry.Reset()
 			r.awaitChange(ctx, key, resp.Header.Revision+1)
 		}
+	}
+}
+
+// endTerm takes the lead from the engine that got it at a revision. Whoever leads by
+// now leads on, and who campaigns looks again.
+func (r *Registry) endTerm(ctx context.Context, createRev int64) {
+	key := r.key(Key{Kind: KindLeader})
+	same := clientv3.Compare(clientv3.CreateRevision(key), "=", createRev)
+	if _, err := r.txn(ctx, "end the lead of an earlier run", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpDelete(key)}, nil); err != nil {
+		r.log.Debug("lead of an earlier run not ended, waiting for its lease", "err", err)
 	}
 }
 

@@ -168,6 +168,8 @@ func decodePresence(k Key, value []byte) (Presence, error) {
 type leaderRecord struct {
 	MachineID string
 	Version   int
+	Instance  string `json:",omitempty"`
+	Boot      string `json:",omitempty"`
 }
 
 // encode writes a record. The records hold nothing that JSON cannot say.

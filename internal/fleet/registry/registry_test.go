@@ -94,7 +94,7 @@ func TestScheduleIsGuarded(t *testing.T) {
 	var former Leadership
 	r.Hold(ctx, 2*time.Second, true, func(held context.Context, l Lease) {
 		defer cancel()
-		lead, err := r.Campaign(held, l, "m")
+		lead, err := r.Campaign(held, l, Candidate{Machine: "m"}, true)
 		if err != nil {
 			t.Errorf("campaign: %v", err)
 			return
@@ -220,5 +220,38 @@ func TestStoreAway(t *testing.T) {
 	cancel()
 	if _, err := r.ReadMachines(ctx); errors.Is(err, ErrAway) {
 		t.Errorf("a caller that has gone is blamed on the store: %v", err)
+	}
+}
+
+// A daemon that was killed together with its store leads again at once: the lead
+// that it left behind is its own. Another's is waited for, and so is one that this
+// run has lost before.
+func TestLeadOfAnEarlierRun(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	campaign := func(c Candidate, fresh bool) error {
+		lease, err := r.grant(ctx, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limited, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		_, err = r.Campaign(limited, lease, c, fresh)
+		return err
+	}
+	for _, c := range []struct {
+		who   Candidate
+		fresh bool
+		leads bool
+	}{
+		{Candidate{Machine: "m", Instance: "i", Boot: "1"}, true, true},
+		{Candidate{Machine: "m", Instance: "other", Boot: "2"}, true, false}, // a clone of the machine id
+		{Candidate{Machine: "n", Instance: "i", Boot: "2"}, true, false},
+		{Candidate{Machine: "m", Instance: "i", Boot: "1"}, true, false}, // itself
+		{Candidate{Machine: "m", Instance: "i", Boot: "2"}, false, false},
+		{Candidate{Machine: "m", Instance: "i", Boot: "2"}, true, true},
+	} {
+		if err := campaign(c.who, c.fresh); (err == nil) != c.leads {
+			t.Errorf("%+v, fresh %v: got %v, want to lead: %v", c.who, c.fresh, err, c.leads)
+		}
 	}
 }
