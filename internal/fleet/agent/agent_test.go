@@ -137,6 +137,18 @@ type bench struct {
 	stop  func()
 	// forget is the configuration of the next start.
 	forget bool
+	// deaf: the next run of the agent sends jobs and never hears how they end.
+	deaf bool
+}
+
+// deaf is an init system that carries jobs out and does not say so in time.
+type deaf struct{ *unitfake.Manager }
+
+func (d deaf) Run(ctx context.Context, jobs []unit.Job) <-chan unit.Outcome {
+	d.Manager.Run(context.WithoutCancel(ctx), jobs)
+	never := make(chan unit.Outcome)
+	context.AfterFunc(ctx, func() { close(never) })
+	return never
 }
 
 // syncLog is a log that can be read while it is written.
@@ -165,11 +177,15 @@ func newBench(t *testing.T) *bench {
 
 func (b *bench) start() {
 	ctx, cancel := context.WithCancel(b.t.Context())
+	var manager unit.Manager = b.units
+	if b.deaf {
+		manager = deaf{b.units}
+	}
 	a := New(Config{
 		Presence: registry.Presence{Machine: model.Machine{ID: "m"}}, TTL: 10 * time.Second,
 		StateDir: filepath.Join(b.dir, "state"), RunDir: filepath.Join(b.dir, "run"), Epoch: fmt.Sprint(b.epoch),
 		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget,
-	}, b.units, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
+	}, manager, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -219,6 +235,52 @@ const (
 	one = "[Service]\nExecStart=/bin/one\n"
 	two = "[Service]\nExecStart=/bin/two\n"
 )
+
+const brief = "[Service]\nType=oneshot\nExecStart=/bin/one\n"
+
+// An agent that is killed when it has sent a job and has not written down that it
+// did: the next one sees by the unit whether the job was carried out.
+func TestKilledAfterSending(t *testing.T) {
+	killed := func(b *bench, send func()) {
+		b.stop()
+		b.deaf = true
+		b.start()
+		send()
+		b.after(time.Second)
+		b.stop()
+		b.deaf = false
+		b.start()
+		b.after(time.Minute)
+	}
+	scenario(t, "a start that ran through is not repeated", func(b *bench) {
+		killed(b, func() { b.store.place("a.service", brief, model.Launched) })
+		b.expect("a.service", "inactive", 1)
+		if s := b.store.state("a.service"); s.Gen == 0 {
+			b.t.Error("the request does not count as carried out")
+		}
+	})
+	scenario(t, "a start that failed is not repeated", func(b *bench) {
+		b.units.Script("a.service", unitfake.Script{Start: unit.Failed})
+		killed(b, func() { b.store.place("a.service", one, model.Launched) })
+		b.units.Script("a.service", unitfake.Script{})
+		b.after(time.Hour)
+		b.expect("a.service", "failed", 0)
+	})
+	scenario(t, "a restart with another text is not repeated", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		killed(b, func() { b.store.place("a.service", two, model.Launched) })
+		b.expect("a.service", "active", 2)
+	})
+	scenario(t, "a start that never arrived is sent again", func(b *bench) {
+		b.units.Script("a.service", unitfake.Script{StartErr: errors.New("lost on the way")})
+		killed(b, func() { b.store.place("a.service", one, model.Launched) })
+		b.expect("a.service", "inactive", 0)
+		b.units.Script("a.service", unitfake.Script{})
+		b.after(10 * time.Minute)
+		b.expect("a.service", "active", 1)
+	})
+}
 
 func TestAgent(t *testing.T) {
 	scenario(t, "a unit that has failed is started again for a new request alone", func(b *bench) {

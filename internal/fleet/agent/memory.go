@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"flotilla/internal/atomicfile"
 	"flotilla/internal/fleet/model"
@@ -29,6 +30,27 @@ type done struct {
 	// Refused is the hash of a text not to be tried again for this generation. A
 	// new run of the agent tries it once more, so that its reason is known again.
 	Refused string `json:"-"`
+	// Sent is the start or restart job that may be under way. It is written down
+	// before the job is sent: an agent that is killed meanwhile may leave it behind.
+	Sent sent `json:"sent,omitzero"`
+}
+
+// sent is a job that was sent, what will have been carried out with it, and since
+// when the unit had been in its state then: a unit that has changed its state since
+// has got the job.
+type sent struct {
+	Gen   int64       `json:"gen"`
+	State model.State `json:"state"`
+	Hash  string      `json:"hash,omitempty"`
+	Since int64       `json:"since"` // microseconds; 0: it had never changed
+}
+
+// stamp is a time as it is kept in sent.
+func stamp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
 }
 
 func (m *memory) set(name string, d done) {
@@ -126,14 +148,7 @@ func encodeSchedule(machine string, want wanted) []byte {
 // remember writes down what has changed. A disk that takes nothing is said once
 // and tried again at the next change: units matter more.
 func (a *Agent) remember() {
-	if a.memory.dirty {
-		b, err := json.Marshal(a.memory)
-		if err == nil {
-			err = atomicfile.Write(a.memoryPath(), b, 0o600)
-		}
-		a.diskSaid("memory", err)
-		a.memory.dirty = err != nil
-	}
+	a.rememberWork()
 	if a.source != store || a.adopted == a.saved {
 		return
 	}
@@ -143,6 +158,19 @@ func (a *Agent) remember() {
 	if err == nil {
 		a.saved = a.adopted
 	}
+}
+
+// rememberWork writes down what has been carried out and what is being sent.
+func (a *Agent) rememberWork() {
+	if !a.memory.dirty {
+		return
+	}
+	b, err := json.Marshal(a.memory)
+	if err == nil {
+		err = atomicfile.Write(a.memoryPath(), b, 0o600)
+	}
+	a.diskSaid("memory", err)
+	a.memory.dirty = err != nil
 }
 
 func (a *Agent) diskSaid(what string, err error) {

@@ -24,6 +24,7 @@ const installers = 8
 // job: the rest follows when the jobs have ended.
 func (a *Agent) work(ctx context.Context) {
 	a.ask(ctx, a.unknown()...)
+	a.settle()
 	for range maxRounds {
 		steps := a.plan()
 		if len(steps) == 0 || ctx.Err() != nil {
@@ -107,15 +108,38 @@ func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step
 		u := a.local(s.Unit)
 		u.job = &job{kind: kind, done: a.intent(s.Unit), rested: kind == unit.Start && quiet(u.status)}
 		jobs = append(jobs, unit.Job{Kind: kind, Unit: s.Unit})
+		if kind != unit.Stop { // to stop twice is to stop once
+			d := a.memory.Units[s.Unit]
+			d.Sent = sent{Gen: u.job.done.Gen, State: u.job.done.State, Hash: u.job.done.Hash, Since: stamp(u.status.Since)}
+			a.memory.set(s.Unit, d)
+		}
 	}
+	a.rememberWork()
 	a.send(ctx, jobs)
+}
+
+// settle finds out what became of jobs that an earlier run of the agent sent and did
+// not see the end of.
+func (a *Agent) settle() {
+	for name, d := range a.memory.Units {
+		u := a.local(name)
+		if d.Sent == (sent{}) || u.job != nil || !u.known {
+			continue
+		}
+		if stamp(u.status.Since) != d.Sent.Since {
+			d.Gen, d.State, d.Hash = d.Sent.Gen, d.Sent.State, d.Sent.Hash
+			a.log.Info("job of an earlier run has been carried out", "unit", name, "state", u.status.Active)
+		}
+		d.Sent = sent{}
+		a.memory.set(name, d)
+	}
 }
 
 // intent is what will have been carried out for a unit once its job has ended.
 func (a *Agent) intent(name string) done {
 	p := a.want.units[name]
 	d := a.memory.Units[name]
-	d.Gen, d.State = p.Gen, p.Desired
+	d.Gen, d.State, d.Sent = p.Gen, p.Desired, sent{}
 	if p.Desired == model.Launched {
 		d.Hash = p.Hash
 	}
@@ -249,6 +273,10 @@ func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
 // been carried out when nothing runs any more.
 func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
 	name, stopped := o.Job.Unit, quiet(u.status)
+	if d, ok := a.memory.Units[name]; ok {
+		d.Sent = sent{}
+		a.memory.set(name, d)
+	}
 	switch {
 	case j.kind == unit.Stop && !stopped && o.Err == nil:
 		a.failed(name, fmt.Sprintf("stop: the job has ended (%s) and the unit is %s", o.Result, u.status.Active))
