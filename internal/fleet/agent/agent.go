@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -202,9 +203,22 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 	if a.source != nowhere {
 		a.work(ctx)
 	}
+	a.prune()
 	a.remember()
 	a.announce(a.states())
 	return a.idle()
+}
+
+// prune forgets the units that the agent has nothing to do with any more.
+func (a *Agent) prune() {
+	maps.DeleteFunc(a.units, func(name string, u *local) bool {
+		_, wanted := a.want.units[name]
+		over := !wanted && !u.installed && u.job == nil
+		if over && a.source == store {
+			a.memory.drop(name) // of a text that was refused
+		}
+		return over
+	})
 }
 
 // idle is how long until time alone makes a difference.

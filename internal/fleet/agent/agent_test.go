@@ -138,7 +138,8 @@ type bench struct {
 	// forget is the configuration of the next start.
 	forget bool
 	// deaf: the next run of the agent sends jobs and never hears how they end.
-	deaf bool
+	deaf  bool
+	agent *Agent
 }
 
 // deaf is an init system that carries jobs out and does not say so in time.
@@ -186,6 +187,7 @@ func (b *bench) start() {
 		StateDir: filepath.Join(b.dir, "state"), RunDir: filepath.Join(b.dir, "run"), Epoch: fmt.Sprint(b.epoch),
 		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget,
 	}, manager, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
+	b.agent = a
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -309,6 +311,26 @@ func TestAgent(t *testing.T) {
 		if s := b.store.state("a.service"); s.Hash != unitfile.HashText(two) {
 			b.t.Errorf("published hash %s", s.Hash)
 		}
+	})
+
+	scenario(t, "a unit that is gone is forgotten", func(b *bench) {
+		for i := range 50 {
+			name := fmt.Sprintf("job%d.service", i)
+			b.store.place(name, one, model.Launched)
+			b.after(time.Second)
+			b.store.release(name)
+			b.after(time.Second)
+		}
+		b.units.Script("bad.service", unitfake.Script{InstallErr: unit.ErrRefused})
+		b.store.place("bad.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.release("bad.service")
+		b.after(time.Second)
+		b.stop()
+		if n, m := len(b.agent.units), len(b.agent.memory.Units); n+m > 0 {
+			b.t.Errorf("%d units and the work on %d are kept in memory", n, m)
+		}
+		b.start()
 	})
 
 	scenario(t, "a slow stop holds up nobody, and the file goes after the stop", func(b *bench) {
