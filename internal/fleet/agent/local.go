@@ -71,14 +71,14 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 }
 
 // state is the unit as it is published; false: nothing is known of it yet.
-func (u *local) state(name, machine string, d done, now time.Time) (model.UnitState, bool) {
+func (u *local) state(name, machine, message string, d done, now time.Time) (model.UnitState, bool) {
 	if !u.known {
 		return model.UnitState{}, false
 	}
 	s := model.UnitState{
 		Unit: name, Machine: machine, Hash: u.hash,
 		Load: u.status.Load, Active: u.status.Active, Sub: u.status.Sub,
-		Message: u.message, Gen: d.Gen, At: u.reported.At,
+		Message: message, Gen: d.Gen, At: u.reported.At,
 	}
 	if s != u.reported {
 		s.At = now
@@ -92,7 +92,12 @@ func (a *Agent) states() map[string]model.UnitState {
 	now := time.Now()
 	out := map[string]model.UnitState{}
 	for _, name := range a.names() {
-		if s, ok := a.local(name).state(name, a.cfg.Presence.ID, a.memory.Units[name], now); ok {
+		u := a.local(name)
+		message := u.message
+		if message == "" && a.want.foreign[name] != "" {
+			message = "placed by another store: it runs on as it is"
+		}
+		if s, ok := u.state(name, a.cfg.Presence.ID, message, a.memory.Units[name], now); ok {
 			out[name] = s
 		}
 	}

@@ -122,12 +122,13 @@ func machineCell(id string, machines map[string]api.Machine, full bool) string {
 	return shortID(id, full)
 }
 
-func byID(machines []api.Machine) map[string]api.Machine {
+func machinesByID(ctx context.Context, c *fleet.Client) (map[string]api.Machine, error) {
+	machines, err := c.Machines(ctx)
 	m := make(map[string]api.Machine, len(machines))
 	for _, machine := range machines {
 		m[machine.ID] = machine
 	}
-	return m
+	return m, err
 }
 
 // metadataCell is "k=v,k2=v2" in order of the keys.
@@ -152,6 +153,30 @@ func (s *session) listMachines() *cobra.Command {
 }
 
 func (s *session) doListMachines(ctx context.Context, l *listing) error {
+	return show(ctx, s, l, listed[api.Machine]{
+		failed: "Error retrieving list of active machines from fleet API (%w)",
+		rows:   func(c *fleet.Client) ([]api.Machine, error) { return c.Machines(ctx) },
+		columns: func(*fleet.Client) (map[string]column[api.Machine], error) {
+			return map[string]column[api.Machine]{
+				"machine":  func(m api.Machine) string { return shortID(m.ID, l.full) },
+				"ip":       func(m api.Machine) string { return orDash(m.PrimaryIP) },
+				"metadata": func(m api.Machine) string { return metadataCell(m.Metadata) },
+			}, nil
+		},
+	})
+}
+
+// listed is what a listing shows.
+type listed[T any] struct {
+	failed  string // the sentence about an error, with its verb
+	rows    func(*fleet.Client) ([]T, error)
+	chosen  func([]T) ([]T, error) // those that the arguments choose; nil: all
+	columns func(*fleet.Client) (map[string]column[T], error)
+	notes   func([]T) // what is to be said beside a table; nil: nothing
+}
+
+// show prints a listing, as a table or as JSON.
+func show[T any](ctx context.Context, s *session, l *listing, what listed[T]) error {
 	asJSON, err := l.asJSON("table")
 	if err != nil {
 		return err
@@ -160,18 +185,29 @@ func (s *session) doListMachines(ctx context.Context, l *listing) error {
 	if err != nil {
 		return err
 	}
-	machines, err := c.Machines(ctx)
+	rows, err := what.rows(c)
 	if err != nil {
-		return sentence("Error retrieving list of active machines from fleet API (%w)", err)
+		return sentence(what.failed, err)
+	}
+	if what.chosen != nil {
+		if rows, err = what.chosen(rows); err != nil {
+			return err
+		}
 	}
 	if asJSON {
-		return cli.JSON(s.env.Stdout, list(machines))
+		return cli.JSON(s.env.Stdout, list(rows))
 	}
-	return table(s, l, map[string]column[api.Machine]{
-		"machine":  func(m api.Machine) string { return shortID(m.ID, l.full) },
-		"ip":       func(m api.Machine) string { return orDash(m.PrimaryIP) },
-		"metadata": func(m api.Machine) string { return metadataCell(m.Metadata) },
-	}, machines)
+	columns, err := what.columns(c)
+	if err != nil {
+		return sentence(what.failed, err)
+	}
+	if err := table(s, l, columns, rows); err != nil {
+		return err
+	}
+	if what.notes != nil {
+		what.notes(rows)
+	}
+	return nil
 }
 
 // list is rows, as JSON [] if there are none.
@@ -199,44 +235,55 @@ func (s *session) listUnits() *cobra.Command {
 		ValidArgsFunction: s.completeUnits,
 		RunE:              s.reporting(func(ctx context.Context, args []string) error { return s.doListUnits(ctx, l, args) }),
 	}
-	l.flags(cmd, []string{"unit", "machine", "active", "sub"}, "unit,load,active,sub,machine,hash")
+	l.flags(cmd, []string{"unit", "machine", "active", "sub"}, "unit,load,active,sub,machine,hash,message")
 	return cmd
 }
 
+const noUnits = "Error retrieving list of units from repository: %w"
+
 func (s *session) doListUnits(ctx context.Context, l *listing, args []string) error {
-	asJSON, err := l.asJSON("table")
-	if err != nil {
-		return err
-	}
-	c, err := s.api()
-	if err != nil {
-		return err
-	}
-	states, err := c.States(ctx, fleet.StateFilter{})
-	if err != nil {
-		return sentence("Error retrieving list of units from repository: %w", err)
-	}
-	states, err = selected(states, func(u api.UnitState) string { return u.Name }, args)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return cli.JSON(s.env.Stdout, list(states))
-	}
-	machines, err := c.Machines(ctx)
-	if err != nil {
-		return sentence("Error retrieving list of units from repository: %w", err)
-	}
-	known := byID(machines)
-	return table(s, l, map[string]column[api.UnitState]{
+	var machines map[string]api.Machine
+	return show(ctx, s, l, listed[api.UnitState]{
+		failed: noUnits,
+		rows:   func(c *fleet.Client) ([]api.UnitState, error) { return c.States(ctx, fleet.StateFilter{}) },
+		chosen: func(all []api.UnitState) ([]api.UnitState, error) {
+			return selected(all, func(u api.UnitState) string { return u.Name }, args)
+		},
+		columns: func(c *fleet.Client) (_ map[string]column[api.UnitState], err error) {
+			machines, err = machinesByID(ctx, c)
+			return unitColumns(machines, l.full), err
+		},
+		notes: func(units []api.UnitState) { s.messages(l, machines, units) },
+	})
+}
+
+func unitColumns(machines map[string]api.Machine, full bool) map[string]column[api.UnitState] {
+	return map[string]column[api.UnitState]{
 		"unit":    func(u api.UnitState) string { return u.Name },
 		"load":    func(u api.UnitState) string { return orDash(u.SystemdLoadState) },
 		"active":  func(u api.UnitState) string { return orDash(u.SystemdActiveState) },
 		"sub":     func(u api.UnitState) string { return orDash(u.SystemdSubState) },
-		"machine": func(u api.UnitState) string { return orDash(machineCell(u.MachineID, known, l.full)) },
-		"hash":    func(u api.UnitState) string { return hashCell(u.Hash, l.full) },
-	}, states)
+		"machine": func(u api.UnitState) string { return orDash(machineCell(u.MachineID, machines, full)) },
+		"hash":    func(u api.UnitState) string { return hashCell(u.Hash, full) },
+		"message": func(u api.UnitState) string { return orDash(oneLine(u.Message)) },
+	}
 }
+
+// messages says on standard error what machines have to say of units in the table,
+// such as why one was refused. The classic columns have no room for it.
+func (s *session) messages(l *listing, machines map[string]api.Machine, units []api.UnitState) {
+	if l.noLegend || slices.Contains(l.fields, "message") {
+		return // read by a program, or shown already
+	}
+	for _, u := range units {
+		if u.Message != "" {
+			s.warn("note: %s on %s: %s", u.Name, machineCell(u.MachineID, machines, l.full), oneLine(u.Message))
+		}
+	}
+}
+
+// oneLine is a machine's message, which may have several lines, in one.
+func oneLine(message string) string { return strings.Join(strings.Fields(message), " ") }
 
 func hashCell(hash string, full bool) string {
 	if !full && len(hash) > 7 {
@@ -304,36 +351,27 @@ func (s *session) listUnitFiles() *cobra.Command {
 }
 
 func (s *session) doListUnitFiles(ctx context.Context, l *listing, args []string) error {
-	asJSON, err := l.asJSON("table")
-	if err != nil {
-		return err
-	}
-	c, err := s.api()
-	if err != nil {
-		return err
-	}
-	units, err := c.Units(ctx)
-	if err != nil {
-		return sentence("Error retrieving list of units from repository: %w", err)
-	}
-	if units, err = selected(units, func(u api.Unit) string { return u.Name }, args); err != nil {
-		return err
-	}
-	entries := make([]unitEntry, 0, len(units))
-	for _, u := range units {
-		entries = append(entries, newEntry(u))
-	}
-	if asJSON {
-		return cli.JSON(s.env.Stdout, entries)
-	}
-	machines, err := c.Machines(ctx)
-	if err != nil {
-		return sentence("Error retrieving list of units from repository: %w", err)
-	}
-	if slices.Contains(l.fields, "tmachine") {
-		s.warn("WARNING: The \"tmachine\" field is deprecated, use \"target\".")
-	}
-	return table(s, l, unitFileColumns(byID(machines), l.full), entries)
+	return show(ctx, s, l, listed[unitEntry]{
+		failed: noUnits,
+		rows: func(c *fleet.Client) ([]unitEntry, error) {
+			units, err := c.Units(ctx)
+			entries := make([]unitEntry, 0, len(units))
+			for _, u := range units {
+				entries = append(entries, newEntry(u))
+			}
+			return entries, err
+		},
+		chosen: func(all []unitEntry) ([]unitEntry, error) {
+			return selected(all, func(u unitEntry) string { return u.Name }, args)
+		},
+		columns: func(c *fleet.Client) (map[string]column[unitEntry], error) {
+			if slices.Contains(l.fields, "tmachine") {
+				s.warn("WARNING: The \"tmachine\" field is deprecated, use \"target\".")
+			}
+			machines, err := machinesByID(ctx, c)
+			return unitFileColumns(machines, l.full), err
+		},
+	})
 }
 
 func unitFileColumns(machines map[string]api.Machine, full bool) map[string]column[unitEntry] {

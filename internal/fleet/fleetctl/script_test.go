@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 //
 //	machine ID [IP [KEY=VALUE...]]   a machine is present
 //	behave UNIT STEP...              what happens when it is started (see carryOut)
-//	report UNIT MACHINE ACTIVE/SUB   the machine reports that now
+//	report UNIT MACHINE ACTIVE/SUB [MESSAGE]   the machine reports that now
 //	log UNIT TEXT                    a line in the unit's log
 //	classic                          be a fleet 1.0 server
 //	broken CODE [TEXT]               answer every request like that
@@ -110,6 +110,7 @@ func cmdReport(ts *testscript.TestScript, _ bool, args []string) {
 		st := f.states[[2]string{args[0], args[1]}]
 		st.Name, st.MachineID = args[0], args[1]
 		st.SystemdActiveState, st.SystemdSubState, st.SystemdLoadState = active, sub, loaded
+		st.Message = strings.Join(args[3:], " ")
 		f.setState(st)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -202,13 +203,17 @@ func (s *session) oneStatus(ctx context.Context, name, machine string) (string, 
 	u, err := s.unit(ctx, name)
 	switch {
 	case errors.Is(err, fleet.ErrNotExist):
-		return "", 0, sentence("Unit %s does not exist.", name)
+		return "", 0, s.unknown(ctx, name)
 	case err != nil:
 		return "", 0, sentence("Error retrieving unit %s: %w", name, err)
 	}
 	machines, err := s.unitMachines(ctx, u, machine)
 	if err != nil {
 		return "", 0, err
+	}
+	messages, err := s.messagesOf(ctx, name)
+	if err != nil {
+		return "", 0, sentence("Error retrieving unit %s: %w", name, err)
 	}
 	if len(machines) == 0 {
 		err := sentence("Unit %s does not appear to be loaded.", name)
@@ -226,11 +231,35 @@ func (s *session) oneStatus(ctx context.Context, name, machine string) (string, 
 			return "", 0, fmt.Errorf("status of %s on %s: %w", name, shortID(id, false), err)
 		}
 		worst = max(worst, code)
+		if message := messages[id]; message != "" {
+			fmt.Fprintf(&text, "      Fleet: %s\n", oneLine(message))
+		}
 		for line := range strings.Lines(text.String()) {
 			fmt.Fprintf(&all, "%s%s\n", machinePrefix(id, machines), strings.TrimSuffix(line, "\n"))
 		}
 	}
 	return all.String(), worst, nil
+}
+
+// messagesOf is what machines have to say of a unit beside its state, by machine.
+func (s *session) messagesOf(ctx context.Context, name string) (map[string]string, error) {
+	states, err := s.client.States(ctx, fleet.StateFilter{Unit: name})
+	messages := map[string]string{}
+	for _, st := range states {
+		messages[st.MachineID] = st.Message
+	}
+	return messages, err
+}
+
+// unknown is the error for a unit that the cluster does not know. A machine may hold
+// one all the same, from another store.
+func (s *session) unknown(ctx context.Context, name string) error {
+	err := sentence("Unit %s does not exist.", name)
+	messages, _ := s.messagesOf(ctx, name) // they only add to what is certain
+	for _, id := range slices.Sorted(maps.Keys(messages)) {
+		err = fault.Hint(err, "machine %s has such a unit: %s", shortID(id, false), orDash(oneLine(messages[id])))
+	}
+	return err
 }
 
 // unitMachines is the machines whose word about the unit is wanted: the one that

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"flotilla/client/fleet"
@@ -192,7 +191,7 @@ func summary(units []*pending, lost error) string {
 	if lost != nil {
 		text = first.unit + ": the fleet API to come back: " + lost.Error()
 	}
-	text = strings.Join(strings.Fields(text), " ") // a machine's message may have several lines
+	text = oneLine(text)
 	if n := len(units); n > 1 {
 		return fmt.Sprintf("%d units, %s", n, text)
 	}
