@@ -553,6 +553,9 @@ func TestAnotherStore(t *testing.T) {
 		b.after(time.Hour)
 		running(b, 1, "a.service")
 		said(b, 1)
+		if s := b.store.state("a.service"); !strings.Contains(s.Message, "another store") {
+			b.t.Errorf("published with the message %q", s.Message)
+		}
 	})
 
 	scenario(t, "a store set back to an earlier time stops nothing that was placed later", func(b *bench) {

@@ -204,7 +204,7 @@ func (a *Agent) filed(s nodeplan.Step, err error) {
 		a.memory.set(s.Unit, d)
 		a.refused[s.Unit] = true
 		u.message = err.Error()
-		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", err)
+		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", model.OneLine(err.Error()))
 	case err != nil:
 		a.failed(s.Unit, fmt.Sprintf("%s: %v", s.Op, err))
 	case s.Op == nodeplan.Install:

@@ -265,7 +265,7 @@ func unitColumns(machines map[string]api.Machine, full bool) map[string]column[a
 		"sub":     func(u api.UnitState) string { return orDash(u.SystemdSubState) },
 		"machine": func(u api.UnitState) string { return orDash(machineCell(u.MachineID, machines, full)) },
 		"hash":    func(u api.UnitState) string { return hashCell(u.Hash, full) },
-		"message": func(u api.UnitState) string { return orDash(oneLine(u.Message)) },
+		"message": func(u api.UnitState) string { return orDash(model.OneLine(u.Message)) },
 	}
 }
 
@@ -277,13 +277,10 @@ func (s *session) messages(l *listing, machines map[string]api.Machine, units []
 	}
 	for _, u := range units {
 		if u.Message != "" {
-			s.warn("note: %s on %s: %s", u.Name, machineCell(u.MachineID, machines, l.full), oneLine(u.Message))
+			s.warn("note: %s on %s: %s", u.Name, machineCell(u.MachineID, machines, l.full), model.OneLine(u.Message))
 		}
 	}
 }
-
-// oneLine is a machine's message, which may have several lines, in one.
-func oneLine(message string) string { return strings.Join(strings.Fields(message), " ") }
 
 func hashCell(hash string, full bool) string {
 	if !full && len(hash) > 7 {

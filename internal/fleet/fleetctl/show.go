@@ -232,7 +232,7 @@ func (s *session) oneStatus(ctx context.Context, name, machine string) (string, 
 		}
 		worst = max(worst, code)
 		if message := messages[id]; message != "" {
-			fmt.Fprintf(&text, "      Fleet: %s\n", oneLine(message))
+			fmt.Fprintf(&text, "      Fleet: %s\n", model.OneLine(message))
 		}
 		for line := range strings.Lines(text.String()) {
 			fmt.Fprintf(&all, "%s%s\n", machinePrefix(id, machines), strings.TrimSuffix(line, "\n"))
@@ -257,7 +257,7 @@ func (s *session) unknown(ctx context.Context, name string) error {
 	err := sentence("Unit %s does not exist.", name)
 	messages, _ := s.messagesOf(ctx, name) // they only add to what is certain
 	for _, id := range slices.Sorted(maps.Keys(messages)) {
-		err = fault.Hint(err, "machine %s has such a unit: %s", shortID(id, false), orDash(oneLine(messages[id])))
+		err = fault.Hint(err, "machine %s has such a unit: %s", shortID(id, false), orDash(model.OneLine(messages[id])))
 	}
 	return err
 }

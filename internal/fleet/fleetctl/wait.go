@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"flotilla/client/fleet"
+	"flotilla/internal/fleet/model"
 )
 
 const (
@@ -191,7 +192,7 @@ func summary(units []*pending, lost error) string {
 	if lost != nil {
 		text = first.unit + ": the fleet API to come back: " + lost.Error()
 	}
-	text = oneLine(text)
+	text = model.OneLine(text)
 	if n := len(units); n > 1 {
 		return fmt.Sprintf("%d units, %s", n, text)
 	}
