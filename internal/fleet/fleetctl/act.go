@@ -290,6 +290,7 @@ func (s *session) follow(ctx context.Context, a *action, w *watching, requests [
 	waitErr := s.wait(ctx, w, wants, limits{attempts: a.attempts}, func(o outcome) {
 		if o.timedOut > 0 || o.kind == failed {
 			bad = append(bad, o)
+			delete(there, o.unit)
 			return
 		}
 		there[o.unit] = true

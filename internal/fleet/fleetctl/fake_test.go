@@ -277,7 +277,8 @@ func (f *fakeAPI) update(name string, gen int64, change func(*api.Unit)) {
 }
 
 // carryOut goes through the steps of a start: "ACTIVE/SUB", "ACTIVE/SUB/LOAD", a
-// duration to wait for, "message=TEXT"; or it stops the unit.
+// duration to wait for, "message=TEXT", "carried-out" (the job has ended: by rule at
+// the last step); or it stops the unit.
 func (f *fakeAPI) carryOut(u api.Unit, machine string, gen int64, steps []string) {
 	st := api.UnitState{Name: u.Name, MachineID: machine, Hash: fileOf(u.Options).Hash(), SystemdLoadState: loaded, Generation: gen - 1}
 	if u.DesiredState == loaded {
@@ -295,6 +296,10 @@ func (f *fakeAPI) carryOut(u api.Unit, machine string, gen int64, steps []string
 			case <-f.done:
 				return
 			}
+			continue
+		}
+		if step == "carried-out" {
+			st.Generation = gen
 			continue
 		}
 		if text, ok := strings.CutPrefix(step, "message="); ok {

@@ -104,6 +104,15 @@ func (w *watching) takeAll(first update, open bool) bool {
 	return false
 }
 
+// takeWaiting takes over the updates that are there already.
+func (w *watching) takeWaiting() {
+	select {
+	case u, open := <-w.observer.out:
+		w.takeAll(u, open)
+	default:
+	}
+}
+
 // limits bounds a wait. Zero fields mean the defaults above.
 type limits struct {
 	attempts int // of 2 s each, for everything; 0: until nothing happens for quiet
@@ -124,7 +133,9 @@ type outcome struct {
 }
 
 // wait waits until every unit is where it was asked to be, or will not be. It calls
-// each with every outcome as it comes.
+// each with every outcome as it comes; for a unit that has come up and fails while
+// others are waited for, a second time. (Systemd calls a simple service active as
+// soon as there is a process.)
 func (s *session) wait(ctx context.Context, w *watching, wants []want, l limits, each func(outcome)) error {
 	start := time.Now()
 	var units []*pending
@@ -137,17 +148,22 @@ func (s *session) wait(ctx context.Context, w *watching, wants []want, l limits,
 	show := newProgress(s.env.Stderr, start)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	var up risen
 	for {
 		now := time.Now()
+		up.fallen(w.pic, each)
 		units = slices.DeleteFunc(units, func(p *pending) bool {
 			o, over := p.look(w, now, start, l)
 			if over {
 				show.clear()
 				each(o)
+				up.note(o)
 			}
 			return over
 		})
 		if len(units) == 0 {
+			w.takeWaiting()
+			up.fallen(w.pic, each)
 			return nil
 		}
 		if w.lost != nil && now.Sub(w.lostAt) > awayLimit {
@@ -164,6 +180,27 @@ func (s *session) wait(ctx context.Context, w *watching, wants []want, l limits,
 			return fmt.Errorf("interrupted while waiting for %s", summary(units, nil))
 		}
 	}
+}
+
+// risen is the units that have been told as launched.
+type risen []want
+
+func (r *risen) note(o outcome) {
+	if o.goal == launched && o.kind == done {
+		*r = append(*r, o.want)
+	}
+}
+
+// fallen calls each for those that have failed since.
+func (r *risen) fallen(pic *picture, each func(outcome)) {
+	*r = slices.DeleteFunc(*r, func(w want) bool {
+		v := judge(w, pic)
+		down := v.kind == failed && !v.tentative
+		if down {
+			each(outcome{want: w, verdict: v})
+		}
+		return down
+	})
 }
 
 // look judges the unit anew and says whether its wait is over. While the API is
