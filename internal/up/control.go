@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
 )
 
@@ -30,7 +31,7 @@ type MachineStatus struct {
 // control serves the power switch: GET /machines, POST /machines/NAME/kill and
 // .../boot.
 func (u *Up) control(ctx context.Context, ready func()) error {
-	l, err := listenSocket(u.cfg.runPath(controlSocket))
+	l, err := endpoint.ListenUnix(u.cfg.runPath(controlSocket))
 	if err != nil {
 		return err
 	}

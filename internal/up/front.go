@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 
 	"flotilla/internal/endpoint"
@@ -15,7 +14,7 @@ import (
 // front serves DIR/run/fleet.sock by handing each connection to a machine that is
 // alive, so that the API outlives any one machine.
 func (u *Up) front(ctx context.Context, ready func()) error {
-	l, err := listenSocket(u.cfg.runPath(endpoint.FleetSocket))
+	l, err := endpoint.ListenUnix(u.cfg.runPath(endpoint.FleetSocket))
 	if err != nil {
 		return err
 	}
@@ -66,21 +65,4 @@ func pipe(to, from net.Conn) {
 	}
 	to.Close()
 	from.Close()
-}
-
-// listenSocket listens on a socket that only this user may use, replacing what a
-// crash left: the directory's lock says that nobody listens there.
-func listenSocket(path string) (net.Listener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
 }

@@ -1,23 +1,20 @@
 package fleetd
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"time"
 
+	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
 )
 
-// socketGroup is whose members may use the API socket, where there is such a group.
-const socketGroup = "fleet"
-
-// listenUnix makes the API's socket, for its owner and the group fleet. A socket
-// that a daemon left behind is replaced; one that answers is not.
+// listenUnix makes the API's socket, for its owner alone: whoever may open it may
+// start units, as root. (Who is to be let in besides is said where systemd makes the
+// socket: SocketGroup= and SocketMode= of fleet.socket.) A socket that a daemon left
+// behind is replaced; one that answers is not.
 func listenUnix(path string) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		conn.Close()
@@ -27,31 +24,11 @@ func listenUnix(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("API socket: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("API socket: %w", err)
-	}
-	ln, err := net.Listen("unix", path)
+	ln, err := endpoint.ListenUnix(path)
 	if err != nil {
 		return nil, fmt.Errorf("API socket: %w", err)
 	}
-	if err := giveToGroup(path); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("API socket: %w", err)
-	}
 	return ln, nil
-}
-
-func giveToGroup(path string) error {
-	if g, err := user.LookupGroup(socketGroup); err == nil && os.Geteuid() == 0 {
-		gid, err := strconv.Atoi(g.Gid)
-		if err != nil {
-			return err
-		}
-		if err := os.Chown(path, -1, gid); err != nil {
-			return err
-		}
-	}
-	return os.Chmod(path, 0o660)
 }
 
 // listenPeers listens for other machines; nil where that is off.
