@@ -8,6 +8,7 @@ import (
 	"flotilla/cmd/flotilla/early"
 	"flotilla/cmd/flotilla/early/agent"
 	"flotilla/internal/applet"
+	"flotilla/internal/cli"
 	"flotilla/internal/kv/discovery"
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
@@ -20,7 +21,7 @@ import (
 var programs = slices.Concat(
 	applet.Table{up.Applet(), lab.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
 	agent.Programs, early.Programs,
-	applet.Table{supervisor.Applet()},
+	applet.Table{cli.Completion(), supervisor.Applet()},
 )
 
 func main() { programs.Exec() }

@@ -56,9 +56,13 @@ func params(t *testing.T, pattern string) testscript.Params {
 
 // endSupervisors ends what a failed script left running, and removes its files.
 func endSupervisors(t *testing.T, home string) {
-	dirs, err := filepath.Glob(filepath.Join(home, "d", "machines", "*", "sv"))
-	if err != nil {
-		t.Error(err)
+	var dirs []string
+	for _, up := range []string{"d", "flotilla/up"} { // --dir, and where it is by rule
+		found, err := filepath.Glob(filepath.Join(home, up, "machines", "*", "sv"))
+		if err != nil {
+			t.Error(err)
+		}
+		dirs = append(dirs, found...)
 	}
 	for _, dir := range dirs {
 		c := supervisor.Dial(dir)

@@ -44,6 +44,9 @@ type Applet struct {
 	Aliases []string // further link names, such as coreos-cloudinit
 	Group   string   // heading in the overview; "" keeps it out of the overview
 	Summary string   // one line, lower case, no full stop
+	// Completes: Run answers a shell that completes a command line, "__complete"
+	// and the words typed so far, as cobra's commands do.
+	Completes bool
 	// Run is the program. It ends when ctx is cancelled and returns the exit code.
 	Run func(ctx context.Context, env Env) int
 }
@@ -119,6 +122,8 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 	case "version", "--version", "-version":
 		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
 		return fault.ExitOK
+	case "__complete", "__completeNoDesc":
+		return t.complete(ctx, name, env)
 	}
 	t.unknown(env.Stderr, name)
 	return fault.ExitUsage
@@ -136,6 +141,34 @@ func (t Table) help(ctx context.Context, env Env) int {
 	}
 	env.Args = append([]string{"--help"}, env.Args[1:]...)
 	return a.Run(ctx, env)
+}
+
+// What a shell is told behind the suggestions, in cobra's numbers.
+const (
+	elseFiles = ":0" // complete file names where nothing fits
+	noFiles   = ":4"
+)
+
+// complete answers a shell: with the names of programs for the first word, and else
+// with what the program that it names answers.
+func (t Table) complete(ctx context.Context, request string, env Env) int {
+	if len(env.Args) > 1 {
+		a, ok := t.Find(env.Args[0])
+		if !ok || !a.Completes {
+			fmt.Fprintln(env.Stdout, elseFiles)
+			return fault.ExitOK
+		}
+		env.Args = append([]string{request}, env.Args[1:]...)
+		return a.Run(ctx, env)
+	}
+	typed := strings.Join(env.Args, "")
+	for _, a := range t {
+		if a.Group != "" && strings.HasPrefix(a.Name, typed) {
+			fmt.Fprintf(env.Stdout, "%s\t%s\n", a.Name, a.Summary)
+		}
+	}
+	fmt.Fprintln(env.Stdout, noFiles)
+	return fault.ExitOK
 }
 
 // Overview prints what there is.

@@ -27,9 +27,10 @@ const defaultPrefix = "m"
 // Applet is the program.
 func Applet() applet.Applet {
 	return applet.Applet{
-		Name:    "lab",
-		Group:   "First try",
-		Summary: "real systemd machines on this machine",
+		Name:      "lab",
+		Group:     "First try",
+		Summary:   "real systemd machines on this machine",
+		Completes: true,
 		Run: func(ctx context.Context, env applet.Env) int {
 			env.Args = keepCommand(env.Args)
 			// A terminal that closes, or a reader of ours that has seen enough, must

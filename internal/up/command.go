@@ -21,10 +21,11 @@ import (
 // Applet is the program "up".
 func Applet() applet.Applet {
 	return applet.Applet{
-		Name:    "up",
-		Group:   "First try",
-		Summary: "every daemon of a machine in one process",
-		Run:     func(ctx context.Context, env applet.Env) int { return cli.Run(ctx, env, command(env)) },
+		Name:      "up",
+		Group:     "First try",
+		Summary:   "every daemon of a machine in one process",
+		Completes: true,
+		Run:       func(ctx context.Context, env applet.Env) int { return cli.Run(ctx, env, command(env)) },
 	}
 }
 

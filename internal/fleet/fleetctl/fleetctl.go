@@ -28,10 +28,11 @@ import (
 // Applet is the program fleetctl.
 func Applet() applet.Applet {
 	return applet.Applet{
-		Name:    "fleetctl",
-		Group:   "Units",
-		Summary: "start, stop and look at the cluster's units",
-		Run:     run,
+		Name:      "fleetctl",
+		Group:     "Units",
+		Summary:   "start, stop and look at the cluster's units",
+		Completes: true,
+		Run:       run,
 	}
 }
 

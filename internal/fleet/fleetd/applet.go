@@ -26,10 +26,11 @@ import (
 // Applet is the program fleetd.
 func Applet() applet.Applet {
 	return applet.Applet{
-		Name:    "fleetd",
-		Group:   "Units",
-		Summary: "run this machine's share of the cluster's units",
-		Run:     run,
+		Name:      "fleetd",
+		Group:     "Units",
+		Summary:   "run this machine's share of the cluster's units",
+		Completes: true,
+		Run:       run,
 	}
 }
 

@@ -150,6 +150,7 @@ func (l *Lab) configure(s state, program string) error {
 			files["/etc/default/etcd"] = etcdEnv(m, s.Machines[:s.Members])
 		}
 		maps.Copy(files, dist.Units())
+		maps.Copy(files, dist.Users())
 		d := l.disk(m.Name)
 		if err := errors.Join(d.write(files, 0o644), d.write(map[string]string{keyFile: key}, 0o600)); err != nil {
 			return fmt.Errorf("configure %s: %w", m.Name, err)
@@ -185,6 +186,12 @@ func (l *Lab) startDaemons(s state) func(context.Context, Machine) error {
 		for _, member := range s.Machines[:s.Members] {
 			if member == m {
 				units = append(units, "etcd.service")
+			}
+		}
+		// The store's user, and its leave to read the machine's key.
+		for _, command := range [][]string{{"systemd-sysusers"}, {"chgrp", "etcd", keyFile}, {"chmod", "0640", keyFile}} {
+			if _, err := l.Output(ctx, m.Name, command...); err != nil {
+				return err
 			}
 		}
 		if _, err := l.Output(ctx, m.Name, append([]string{"systemctl", "enable", "--quiet"}, units...)...); err != nil {
