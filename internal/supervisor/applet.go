@@ -15,6 +15,7 @@ import (
 
 	"flotilla/internal/applet"
 	"flotilla/internal/cli"
+	"flotilla/internal/lifecycle"
 	"flotilla/internal/logx"
 )
 
@@ -81,7 +82,7 @@ func serve(ctx context.Context, cfg Config, readyFD int) error {
 		go func() { answered <- s.Answer(l) }()
 		cfg.Log.Info("supervisor ready", "dir", cfg.Dir, "pid", os.Getpid())
 		tell(nil)
-		trim()
+		lifecycle.Trim()
 	})
 	if err != nil {
 		tell(err)

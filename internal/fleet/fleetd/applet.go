@@ -196,8 +196,8 @@ const giveBackEvery = 30 * time.Second
 // frugal keeps the process small until ctx is done: an agent does little, on a
 // machine that is there for its units. Garbage is collected when the heap has grown
 // by half, not when it has doubled (GOGC in the environment counts more), and what
-// a burst leaves is given back to the system, which the collector alone does when
-// the next one comes.
+// the start or a burst leaves is given back to the system, which the collector alone
+// does when the next one comes.
 func frugal(ctx context.Context, env applet.Env) {
 	if env.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -214,7 +214,7 @@ func frugal(ctx context.Context, env applet.Env) {
 		case <-tick.C:
 		}
 		if runtime.ReadMemStats(&now); now.TotalAlloc-before > burst {
-			debug.FreeOSMemory()
+			lifecycle.Trim()
 			before = now.TotalAlloc
 		}
 	}

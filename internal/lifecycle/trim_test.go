@@ -1,4 +1,4 @@
-package supervisor
+package lifecycle
 
 import "testing"
 
@@ -27,6 +27,6 @@ func TestProgramText(t *testing.T) {
 
 // Code and constants are there after a trim.
 func TestTrimLosesNothing(t *testing.T) {
-	trim()
+	Trim()
 	TestProgramText(t)
 }

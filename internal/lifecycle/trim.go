@@ -1,4 +1,4 @@
-package supervisor
+package lifecycle
 
 import (
 	"os"
@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trim gives back what only the start needed: the garbage of the packages that are
+// Trim gives back what only the start needed: the garbage of the packages that are
 // linked into this program for others' sake, and the pages of the program file that
-// their initialization touched, with all that the kernel mapped around them. Of 23 MB
-// resident it leaves 5. The kernel maps a page again when it is used.
-func trim() {
+// their initialization touched, with all that the kernel mapped around them: of the
+// supervisor's 23 MB resident it leaves 5. The kernel maps a page again when it is used.
+func Trim() {
 	debug.FreeOSMemory()
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
