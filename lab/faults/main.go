@@ -35,6 +35,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", ".", "where the history of a violation goes")
 	flag.StringVar(&o.kinds, "kinds", "", "faults to choose from, comma separated; all if empty")
 	flag.DurationVar(&o.think, "think", 0, "the longest pause of a client between two requests; 100ms if 0")
+	again := flag.String("judge", "", "judge this history file and run nothing")
 	plan := flag.Bool("plan", false, "print the plan and do nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -44,6 +45,8 @@ func main() {
 	case err != nil:
 	case *plan:
 		o.print()
+	case *again != "":
+		err = o.judgeFile(*again)
 	default:
 		err = o.run(ctx)
 	}
@@ -119,6 +122,26 @@ func (o *options) judge(ctx context.Context, lab *machines.Lab, scratch string) 
 		Lab: lab, Seed: o.seed, For: o.length, Kinds: o.chosen, Think: o.think,
 		Dir: o.dir, Scratch: scratch, Say: say,
 	})
+	report.Print(os.Stdout)
+	if err == nil && !report.Sound() {
+		err = errUnsound
+	}
+	return err
+}
+
+// judgeFile judges what an earlier run has written.
+func (o *options) judgeFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	calls, watched, err := faults.ReadHistory(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var report faults.Report
+	err = report.Judge(calls, watched, o.dir)
 	report.Print(os.Stdout)
 	if err == nil && !report.Sound() {
 		err = errUnsound

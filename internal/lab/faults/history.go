@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -219,13 +220,14 @@ type Verdict struct {
 	Wrong, Undecided []string
 }
 
-// Judge checks the history of each key against the model. limit is how long one key
-// may take. illegal, unless nil, is told of each key that is wrong.
-func Judge(calls []Call, limit time.Duration, illegal func(key string, info porcupine.LinearizationInfo)) Verdict {
+// Judge checks the history of each key against the model. told are the values of all
+// changes that watchers were told of, nil if that is not known. limit is how long one
+// key may take. illegal, unless nil, is told of each key that is wrong.
+func Judge(calls []Call, told map[string]bool, limit time.Duration, illegal func(key string, info porcupine.LinearizationInfo)) Verdict {
 	histories := perKey(calls)
 	v := Verdict{Keys: len(histories)}
 	for _, key := range sortedKeysOf(histories) {
-		result, info := porcupine.CheckOperationsVerbose(model, operations(histories[key]), limit)
+		result, info := porcupine.CheckOperationsVerbose(model, operations(histories[key], told), limit)
 		switch result {
 		case porcupine.Illegal:
 			v.Wrong = append(v.Wrong, key)
@@ -247,28 +249,21 @@ func perKey(calls []Call) map[string][]Call {
 	return out
 }
 
-// operations is the history of one key as porcupine wants it. What says nothing is
-// left out: reads without an answer, and writes without one whose value nobody ever
-// saw. Such a write, had it been carried out, would have been seen by the answer to
-// the next write; only other writes without an answer can have come between, and
-// those are explained as well without it.
-func operations(calls []Call) []porcupine.Operation {
-	seen := map[string]bool{}
+// operations is the history of one key as porcupine wants it. Reads without an answer
+// say nothing and are left out. So are writes without one that were never carried out,
+// if that is known: each of them doubles the orders to try. It is known where no
+// watcher was told of their value; a watcher that should have been is found by the
+// watch checks.
+func operations(calls []Call, told map[string]bool) []porcupine.Operation {
 	var end time.Duration
 	for _, c := range calls {
 		end = max(end, c.End)
-		for _, v := range []*Version{c.Answer.Node, c.Answer.Prev} {
-			if v != nil {
-				seen[v.Value] = true
-			}
-		}
-		seen[c.PrevValue] = true
 	}
 	var out []porcupine.Operation
 	for _, c := range calls {
 		op := porcupine.Operation{ClientId: c.Client, Input: c.Request, Output: c.Answer, Call: int64(c.Begin), Return: int64(c.End)}
 		if c.Answer.Unknown {
-			if c.Verb == Get || c.Value != "" && !seen[c.Value] {
+			if c.Verb == Get || c.Value != "" && told != nil && !told[c.Value] {
 				continue
 			}
 			op.Return = int64(end) + 1 // after everything else
@@ -278,13 +273,49 @@ func operations(calls []Call) []porcupine.Operation {
 	return out
 }
 
-// WriteHistory writes the calls, one JSON object a line.
-func WriteHistory(w io.Writer, calls []Call) error {
+// line is one line of a history file: a call, or what a watcher was told.
+type line struct {
+	Call    *Call  `json:"call,omitempty"`
+	Watcher string `json:"watcher,omitempty"`
+	Event   *Event `json:"event,omitempty"`
+}
+
+// WriteHistory writes all that a run saw, one JSON object a line.
+func WriteHistory(w io.Writer, calls []Call, watched []Watched) error {
 	enc := json.NewEncoder(w)
-	for _, c := range calls {
-		if err := enc.Encode(c); err != nil {
-			return fmt.Errorf("write the history: %w", err)
+	var errs []error
+	for i := range calls {
+		errs = append(errs, enc.Encode(line{Call: &calls[i]}))
+	}
+	for _, seen := range watched {
+		for i := range seen.Events {
+			errs = append(errs, enc.Encode(line{Watcher: seen.Name, Event: &seen.Events[i]}))
 		}
 	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("write the history: %w", err)
+	}
 	return nil
+}
+
+// ReadHistory reads what WriteHistory has written.
+func ReadHistory(r io.Reader) (calls []Call, watched []Watched, err error) {
+	for dec := json.NewDecoder(r); ; {
+		var l line
+		switch err := dec.Decode(&l); {
+		case errors.Is(err, io.EOF):
+			return calls, watched, nil
+		case err != nil:
+			return nil, nil, fmt.Errorf("read the history: line %d: %w", len(calls), err)
+		}
+		switch n := len(watched); {
+		case l.Call != nil:
+			calls = append(calls, *l.Call)
+		case l.Event == nil:
+		case n > 0 && watched[n-1].Name == l.Watcher:
+			watched[n-1].Events = append(watched[n-1].Events, *l.Event)
+		default:
+			watched = append(watched, Watched{Name: l.Watcher, Events: []Event{*l.Event}})
+		}
+	}
 }

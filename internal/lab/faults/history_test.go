@@ -2,8 +2,8 @@ package faults
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,9 +135,15 @@ func TestJudge(t *testing.T) {
 			call(0, 1, setA, wrote(aAt5, nil)),
 			call(2, 3, setB, wrote(bAt6, ver("z", 5, 5))),
 		}, false},
+		{"a write without an answer shows in a refusal", []Call{
+			call(0, 1, read1, refused(100, 4)),
+			call(2, 3, setA, unknown),
+			call(4, 5, swapAtoB, refused(100, 4)),
+			call(6, 7, Request{Verb: CompareAndSwap, Value: "c", PrevValue: "z"}, refused(101, 5)),
+		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := Judge(c.calls, time.Second, nil)
+			v := Judge(c.calls, nil, time.Second, nil)
 			if got := len(v.Wrong) == 0; got != c.sound || len(v.Undecided) > 0 {
 				t.Errorf("judged %s, want sound: %v", v, c.sound)
 			}
@@ -145,37 +151,39 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// A hundred writes that nobody ever saw do not make the search longer.
+// A hundred writes that no watcher was told of do not make the search longer.
 func TestJudgeManyUnknown(t *testing.T) {
 	var calls []Call
 	prev := (*Version)(nil)
+	told := map[string]bool{}
 	for i := range 100 {
 		now := ver(fmt.Sprintf("w%d", i), uint64(10+i), uint64(10+i))
 		calls = append(calls,
 			call(10*i, 10*i+5, Request{Verb: Set, Value: fmt.Sprintf("lost%d", i)}, unknown),
 			call(10*i+1, 10*i+6, Request{Verb: Set, Value: now.Value}, wrote(now, prev)))
 		prev = now
+		told[now.Value] = true
 	}
-	if v := Judge(calls, 5*time.Second, nil); len(v.Wrong)+len(v.Undecided) > 0 {
+	if v := Judge(calls, told, 5*time.Second, nil); len(v.Wrong)+len(v.Undecided) > 0 {
 		t.Errorf("judged %s", v)
 	}
 }
 
-func TestWriteHistory(t *testing.T) {
-	want := []Call{call(0, 1, setA, wrote(aAt5, nil)), call(2, 3, read1, refused(100, 4)), call(4, 5, setB, unknown)}
+func TestHistoryFile(t *testing.T) {
+	calls := []Call{call(0, 1, setA, wrote(aAt5, nil)), call(2, 3, read1, refused(100, 4)), call(4, 5, setB, unknown)}
+	watched := []Watched{{"a", told()}, {"b", told()[:2]}}
 	var b bytes.Buffer
-	if err := WriteHistory(&b, want); err != nil {
+	if err := WriteHistory(&b, calls, watched); err != nil {
 		t.Fatal(err)
 	}
-	var got []Call
-	for dec := json.NewDecoder(&b); dec.More(); {
-		var c Call
-		if err := dec.Decode(&c); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, c)
+	gotCalls, gotWatched, err := ReadHistory(&b)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(calls, gotCalls) + cmp.Diff(watched, gotWatched); diff != "" {
 		t.Error(diff)
+	}
+	if _, _, err := ReadHistory(strings.NewReader("{}\n{")); err == nil {
+		t.Error("half a line is no error")
 	}
 }

@@ -1,12 +1,15 @@
 package faults
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 )
 
 // Report is what a run saw.
@@ -81,19 +84,27 @@ func (r *Report) outages(writes []time.Duration) {
 	}
 }
 
-// watches judges what the watchers saw.
-func (r *Report) watches(ws []*watcher, calls []Call) {
-	var all []Watched
-	for _, w := range ws {
-		seen, refused, resumed := w.result()
-		r.Violations = append(r.Violations, refused...)
-		r.Violations = append(r.Violations, CheckWatch(seen, calls)...)
-		r.Resumed += resumed
-		r.Events += len(seen.Events)
-		all = append(all, seen)
+// Judge adds what the model and the watch checks say of a history. A picture of each
+// wrong file's history goes to dir; the error says that it could not be written.
+func (r *Report) Judge(calls []Call, watched []Watched, dir string) error {
+	told := map[string]bool{}
+	for _, w := range watched {
+		for _, e := range w.Events {
+			told[e.Value] = true
+		}
+		r.Events += len(w.Events)
+		r.Violations = append(r.Violations, CheckWatch(w, calls)...)
 	}
-	r.Watchers = len(all)
-	r.Violations = append(r.Violations, CompareWatches(all)...)
+	r.Watchers = len(watched)
+	r.Violations = append(r.Violations, CompareWatches(watched)...)
+	var errs []error
+	r.Verdict = Judge(calls, told, judgeLimit, func(key string, info porcupine.LinearizationInfo) {
+		path := filepath.Join(dir, "history"+strings.ReplaceAll(key, "/", "-")+".html")
+		errs = append(errs, porcupine.VisualizePath(model, info, path))
+		r.Files = append(r.Files, path)
+		r.Violations = append(r.Violations, "no order of the requests explains the answers: "+key)
+	})
+	return errors.Join(errs...)
 }
 
 // Print writes the report for people.
@@ -191,21 +202,3 @@ func sortedKeysOf[K ~string, V any](m map[K]V) []K {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
-
-// writeEvents writes what each watcher saw, one JSON object a line.
-func (r *run) writeEvents(w io.Writer) error {
-	enc := json.NewEncoder(w)
-	for _, watcher := range r.watchers {
-		seen, _, _ := watcher.result()
-		for _, e := range seen.Events {
-			line := struct {
-				Watcher string `json:"watcher"`
-				Event
-			}{seen.Name, e}
-			if err := enc.Encode(line); err != nil {
-				return fmt.Errorf("write the watches: %w", err)
-			}
-		}
-	}
-	return nil
-}

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"flotilla/internal/lab/machines"
 )
 
@@ -228,33 +226,27 @@ func (r *run) await(ctx context.Context, w *watcher, last uint64, rep *Report) {
 	}
 }
 
-// judge checks what was seen. On a violation history and watches go to files.
+// judge checks what was seen. On a violation all of it goes to files.
 func (r *run) judge(rep Report) (Report, error) {
 	calls, unsent, odd := r.history.all()
 	rep.count(calls, unsent)
 	rep.Violations = append(rep.Violations, odd...)
-	var files []error
-	rep.Verdict = Judge(calls, judgeLimit, func(key string, info porcupine.LinearizationInfo) {
-		path := filepath.Join(r.Dir, fmt.Sprintf("history-%d-%s.html", r.Seed, filepath.Base(key)))
-		files = append(files, porcupine.VisualizePath(model, info, path))
-		rep.Files = append(rep.Files, path)
-	})
-	for _, key := range rep.Verdict.Wrong {
-		rep.Violations = append(rep.Violations, "no order of the requests explains the answers: "+key)
+	var watched []Watched
+	for _, w := range r.watchers {
+		seen, refused, resumed := w.result()
+		watched = append(watched, seen)
+		rep.Violations = append(rep.Violations, refused...)
+		rep.Resumed += resumed
 	}
-	rep.watches(r.watchers, calls)
+	err := rep.Judge(calls, watched, r.Dir)
 	if len(rep.Violations) == 0 {
-		return rep, nil
+		return rep, err
 	}
 	path := filepath.Join(r.Dir, fmt.Sprintf("history-%d.jsonl", r.Seed))
 	rep.Files = append(rep.Files, path)
-	return rep, errors.Join(append(files, r.write(path, calls))...)
-}
-
-func (r *run) write(path string, calls []Call) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("write the history: %w", err)
+	f, createErr := os.Create(path)
+	if createErr != nil {
+		return rep, errors.Join(err, fmt.Errorf("write the history: %w", createErr))
 	}
-	return errors.Join(WriteHistory(f, calls), r.writeEvents(f), f.Close())
+	return rep, errors.Join(err, WriteHistory(f, calls, watched), f.Close())
 }
