@@ -227,3 +227,31 @@ func TestPostNameIsItsIndex(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestHistoryTogether: several clients that are behind read the history one event after
+// the other at the same time, and none of them misses one.
+func TestHistoryTogether(t *testing.T) {
+	engine := kvtest.Start(t)
+	writer := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	const events, clients = 25, 4
+	first := must(t, writer, set("/w/0", "")).Node.ModifiedIndex
+	for i := 1; i < events; i++ {
+		must(t, writer, set(fmt.Sprint("/w/", i), ""))
+	}
+	fresh := start(t, Config{Client: kvtest.InProcess(t, engine)}) // has none of it in memory
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for i := range uint64(events - 1) {
+				w := watch(t, fresh, v2.Request{Path: "/w", Recursive: true, WaitIndex: first + i})
+				got := next(t, w).Node.ModifiedIndex
+				w.Close()
+				if got != first+i {
+					t.Errorf("after %d came %d", first+i-1, got)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"flotilla/api/keys"
 	"flotilla/internal/kv/v2"
@@ -199,9 +202,7 @@ func (w *Watcher) recall(ctx context.Context, from uint64) error {
 		return err
 	}
 	defer w.s.replays.Release(1)
-	// A stream of its own, which asking for a leader makes it: the progress of the
-	// gateway's watch must not wait for this one.
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(ownStream(clientv3.WithRequireLeader(ctx)))
 	defer cancel()
 	err := w.s.replay(ctx, from, w.index, func(c v2.Change) bool {
 		if c.Matches(w.path, w.recursive) {
@@ -217,6 +218,17 @@ func (w *Watcher) recall(ctx context.Context, from uint64) error {
 		return fmt.Errorf("read the history from revision %d: %w", from, err)
 	}
 	return nil
+}
+
+// replays numbers the watches that have a stream of their own.
+var replays atomic.Uint64
+
+// ownStream gives the watch of ctx a stream that it shares with no other: the client
+// keeps one for each set of metadata. What is told of the progress of a stream counts
+// for all watches on it, also for one that has just begun and has been told of
+// nothing; and the gateway's watch must not wait for one that is behind.
+func ownStream(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "flotilla-replay", strconv.FormatUint(replays.Add(1), 10))
 }
 
 // replay leads a tree of the past through all that happened from one index to
