@@ -187,3 +187,26 @@ func TestHistoryFile(t *testing.T) {
 		t.Error("half a line is no error")
 	}
 }
+
+// FuzzReadHistory: whatever was read is read again from what it is written as.
+func FuzzReadHistory(f *testing.F) {
+	f.Add([]byte(`{"call":{"verb":"set","key":"/a","answer":{"unknown":true}}}` + "\n" + `{"watcher":"w","event":{"index":1}}`))
+	f.Add([]byte(`{"call":null}{"event":{}}{}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		calls, watched, err := ReadHistory(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if err := WriteHistory(&again, calls, watched); err != nil {
+			t.Fatal(err)
+		}
+		calls2, watched2, err := ReadHistory(&again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(calls, calls2) + cmp.Diff(watched, watched2); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

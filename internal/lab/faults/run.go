@@ -29,8 +29,8 @@ type Config struct {
 	Think time.Duration
 	// Dir is where the history goes if it is found wrong. It has to exist.
 	Dir string
-	// Scratch is where the machines' disks lie while the run lasts. It has to exist,
-	// on a disk.
+	// Scratch is where the machines' disks lie while the run lasts, if any fault is
+	// SlowDisk: a directory on a disk. "" means that of temporary files.
 	Scratch string
 	// Say hears what is being done, a line each; nil is silence.
 	Say func(format string, args ...any)
@@ -66,6 +66,9 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 	if r.Say == nil {
 		r.Say = func(string, ...any) {}
 	}
+	if r.Scratch == "" {
+		r.Scratch = os.TempDir()
+	}
 	if r.Think == 0 {
 		r.Think = 100 * time.Millisecond
 	}
@@ -75,7 +78,7 @@ func Run(ctx context.Context, cfg Config) (rep Report, err error) {
 	if slices.Contains(r.Kinds, SlowDisk) {
 		r.Say("the store's data moves to disks that can be slowed down")
 		defer func() { err = errors.Join(err, r.site.takeDisks(context.WithoutCancel(ctx))) }()
-		if err := r.site.giveDisks(ctx, cfg.Scratch); err != nil {
+		if err := r.site.giveDisks(ctx, r.Scratch); err != nil {
 			return rep, err
 		}
 	}
