@@ -150,21 +150,23 @@ type kindStats struct {
 func (r *Report) perKind() map[Kind]kindStats {
 	out := map[Kind]kindStats{}
 	for i, in := range r.Injected {
-		for j, f := range in.Step.Faults {
-			k := out[f.Kind]
-			if j == 0 || f.Kind != in.Step.Faults[0].Kind {
-				k.times++
-			}
-			for _, what := range in.What {
-				if strings.HasPrefix(what, string(f.Kind)+" of ") {
-					k.machines++
-				}
-			}
+		kinds := map[Kind]int{} // and the machines of each
+		for _, f := range in.Step.Faults {
+			kinds[f.Kind] = 0
+		}
+		for _, what := range in.What {
+			kind, _, _ := strings.Cut(what, " of ")
+			kinds[Kind(kind)]++
+		}
+		for kind, machines := range kinds {
+			k := out[kind]
+			k.times++
+			k.machines += machines
 			if in.Recovered < 0 {
 				k.late++
 			}
 			k.gap, k.recovered = max(k.gap, r.gaps[i]), max(k.recovered, in.Recovered)
-			out[f.Kind] = k
+			out[kind] = k
 		}
 	}
 	return out
