@@ -42,6 +42,9 @@ type command struct {
 	// atMost is how many arguments it reads. More are ignored, as they always
 	// were, unless they look like flags. 0 means any number.
 	atMost int
+	// foreign is the number of the operand from which on all arguments, flags too,
+	// are another program's; 0 is none.
+	foreign int
 	// offline commands do not ask for the member list before they run.
 	offline bool
 	// local commands need no store at all.
@@ -109,7 +112,7 @@ func (s *session) dispatch(ctx context.Context, path string, among []command, ar
 		return s.dispatch(ctx, path, c.sub, args[1:])
 	}
 	fs := flagsWithGlobal(c, s.global)
-	operands, err := parse(fs, args[1:], c.atMost)
+	operands, err := parse(fs, args[1:], c.atMost, c.foreign)
 	if errors.Is(err, flag.ErrHelp) {
 		helpCommand(s.env.Stdout, path, c)
 		return nil
