@@ -26,10 +26,11 @@ const (
 // Applet is the program.
 func Applet() applet.Applet {
 	return applet.Applet{
-		Name:    "etcdctl",
-		Group:   "Store",
-		Summary: "read, write and watch keys (v2)",
-		Run:     run,
+		Name:      "etcdctl",
+		Group:     "Store",
+		Summary:   "read, write and watch keys (v2)",
+		Completes: true,
+		Run:       run,
 	}
 }
 
@@ -93,6 +94,9 @@ func (s *session) main(ctx context.Context, args []string) error {
 		return nil
 	case args[0] == "help" || args[0] == "h":
 		return s.helpOn(args[1:])
+	case args[0] == "__complete" || args[0] == "__completeNoDesc":
+		s.answerShell(ctx, args[1:])
+		return nil
 	}
 	return s.dispatch(ctx, "etcdctl", commands(), args)
 }
