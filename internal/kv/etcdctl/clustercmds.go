@@ -87,10 +87,10 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 }
 
 // whyNot is why a member's address did not answer, in the classic words.
-func whyNot(url string, err error) error {
+func whyNot(url string, err error) string {
 	var away *keys.UnreachableError
 	if errors.As(err, &away) && len(away.Tries) == 1 {
-		return fmt.Errorf("Get %q: %w", url+"/health", away.Tries[0].Err)
+		return fmt.Sprintf("Get %q: %v", url+"/health", away.Tries[0].Err)
 	}
-	return err
+	return err.Error()
 }

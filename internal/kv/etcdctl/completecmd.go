@@ -83,6 +83,24 @@ func completeCommand() command {
 	}
 }
 
+// answerShell is what "flotilla completion" asks its programs: the words that fit
+// the last one, and then, in cobra's numbers, that no file name does, nor a blank
+// behind a directory.
+func (s *session) answerShell(ctx context.Context, words []string) {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	fits := s.complete(ctx, words[:len(words)-1], words[len(words)-1])
+	for _, fit := range fits {
+		fmt.Fprintln(s.env.Stdout, fit)
+	}
+	if len(fits) == 1 && strings.HasSuffix(fits[0], "/") {
+		fmt.Fprintln(s.env.Stdout, ":6")
+		return
+	}
+	fmt.Fprintln(s.env.Stdout, ":4")
+}
+
 // complete lists the words that begin with typed and may come behind the others:
 // commands, flags, or keys of the store.
 func (s *session) complete(ctx context.Context, before []string, typed string) []string {

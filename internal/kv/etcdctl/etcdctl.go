@@ -26,10 +26,11 @@ const (
 // Applet is the program.
 func Applet() applet.Applet {
 	return applet.Applet{
-		Name:    "etcdctl",
-		Group:   "Store",
-		Summary: "read, write and watch keys (v2)",
-		Run:     run,
+		Name:      "etcdctl",
+		Group:     "Store",
+		Summary:   "read, write and watch keys (v2)",
+		Completes: true,
+		Run:       run,
 	}
 }
 
@@ -42,6 +43,9 @@ type command struct {
 	// atMost is how many arguments it reads. More are ignored, as they always
 	// were, unless they look like flags. 0 means any number.
 	atMost int
+	// foreign is the number of the operand from which on all arguments, flags too,
+	// are another program's; 0 is none.
+	foreign int
 	// offline commands do not ask for the member list before they run.
 	offline bool
 	// local commands need no store at all.
@@ -90,6 +94,9 @@ func (s *session) main(ctx context.Context, args []string) error {
 		return nil
 	case args[0] == "help" || args[0] == "h":
 		return s.helpOn(args[1:])
+	case args[0] == "__complete" || args[0] == "__completeNoDesc":
+		s.answerShell(ctx, args[1:])
+		return nil
 	}
 	return s.dispatch(ctx, "etcdctl", commands(), args)
 }
@@ -109,7 +116,7 @@ func (s *session) dispatch(ctx context.Context, path string, among []command, ar
 		return s.dispatch(ctx, path, c.sub, args[1:])
 	}
 	fs := flagsWithGlobal(c, s.global)
-	operands, err := parse(fs, args[1:], c.atMost)
+	operands, err := parse(fs, args[1:], c.atMost, c.foreign)
 	if errors.Is(err, flag.ErrHelp) {
 		helpCommand(s.env.Stdout, path, c)
 		return nil

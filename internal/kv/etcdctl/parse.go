@@ -12,11 +12,16 @@ import (
 // parse sets the flags in args and returns the rest. Known flags may stand
 // anywhere before "--". Anything else with a dash is a flag before the first
 // operand and an operand behind it, so that "set /k -5" stores "-5"; only what
-// exceeds the operands that the command reads is taken for a mistyped flag.
-func parse(fs *flag.FlagSet, args []string, atMost int) (operands []string, err error) {
+// exceeds the operands that the command reads is taken for a mistyped flag. From the
+// operand numbered foreign on, if that is not 0, all is another program's.
+func parse(fs *flag.FlagSet, args []string, atMost, foreign int) (operands []string, err error) {
 	var ours []string
 	for i := 0; i < len(args); i++ {
 		a := args[i]
+		if foreign > 0 && len(operands) >= foreign {
+			operands = append(operands, args[i:]...)
+			break
+		}
 		if a == "--" {
 			operands = append(operands, args[i+1:]...)
 			break

@@ -42,7 +42,7 @@ func TestParse(t *testing.T) {
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			fs, ttl, recursive := testFlags()
-			operands, err := parse(fs, strings.Fields(test.args), 2)
+			operands, err := parse(fs, strings.Fields(test.args), 2, 0)
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Fatalf("error %v, want %q", err, test.err)
@@ -59,6 +59,23 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// The flags of a command that is to be run are its own.
+func TestParseForeign(t *testing.T) {
+	for args, want := range map[string]string{
+		"/k -- ls -recursive":  "/k ls -recursive",
+		"/k ls -recursive --x": "/k ls -recursive --x",
+		"-recursive /k sh -c":  "/k sh -c",
+		"/k -recursive -- sh":  "/k sh",
+		"/k sh -- -c":          "/k sh -- -c",
+	} {
+		fs, _, _ := testFlags()
+		operands, err := parse(fs, strings.Fields(args), 0, 2)
+		if got := strings.Join(operands, " "); err != nil || got != want {
+			t.Errorf("%s: %q, %v", args, got, err)
+		}
+	}
+}
+
 // Whatever the arguments are, nothing behind "--" is a flag and nothing is lost.
 func FuzzParse(f *testing.F) {
 	f.Add("/k v --ttl 5", "--ttl 6")
@@ -66,7 +83,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		head, tail := strings.Fields(before), strings.Fields(after)
 		fs, _, _ := testFlags()
-		operands, err := parse(fs, slices.Concat(head, []string{"--"}, tail), 0)
+		operands, err := parse(fs, slices.Concat(head, []string{"--"}, tail), 0, 0)
 		if err != nil || slices.Contains(head, "--") || lastTakesValue(head) {
 			return
 		}

@@ -38,10 +38,12 @@ type session struct {
 	certFile, keyFile, caFile  string
 	username                   string
 	timeout, totalTimeout      time.Duration
+
+	lookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
 func newSession(env applet.Env) *session {
-	s := &session{env: env, global: flag.NewFlagSet("etcdctl", flag.ContinueOnError)}
+	s := &session{env: env, global: flag.NewFlagSet("etcdctl", flag.ContinueOnError), lookupSRV: net.DefaultResolver.LookupSRV}
 	fs := s.global
 	fs.SetOutput(io.Discard)
 	text := func(p *string, value, usage string, names ...string) {
@@ -128,7 +130,7 @@ func (s *session) bySRV(ctx context.Context) ([]string, error) {
 	var eps []string
 	var errs []error
 	for _, service := range []struct{ name, scheme string }{{"etcd-client-ssl", "https"}, {"etcd-client", "http"}} {
-		_, records, err := net.DefaultResolver.LookupSRV(ctx, service.name, "tcp", s.domain)
+		_, records, err := s.lookupSRV(ctx, service.name, "tcp", s.domain)
 		errs = append(errs, err)
 		for _, r := range records {
 			ep := fmt.Sprintf("%s://%s:%d", service.scheme, strings.TrimSuffix(r.Target, "."), r.Port)

@@ -66,7 +66,7 @@ func (s *session) eachChange(ctx context.Context, k string, o keys.WatchOptions,
 func execWatchCommand() command {
 	var o keys.WatchOptions
 	return command{
-		name: "exec-watch", args: "KEY -- COMMAND [ARGS...]", summary: "run a command at every change of a key",
+		name: "exec-watch", args: "KEY -- COMMAND [ARGS...]", summary: "run a command at every change of a key", foreign: 2,
 		flags: func(fs *flag.FlagSet) { watchFlags(fs, &o) },
 		run: func(ctx context.Context, s *session, args []string) error {
 			if len(args) < 2 {

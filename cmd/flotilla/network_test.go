@@ -23,13 +23,15 @@ import (
 // inNetwork tells a process of this test that it has a network of its own.
 const inNetwork = "FLOTILLA_TEST_OWN_NETWORK"
 
-// What the talks that Flotilla goes back to show on their slides, typed as it is
-// there: each file of testdata/script/talks is one row of that list. Every script
-// has a network of its own, so that the ports are those of the slides, too.
-func TestTalks(t *testing.T) {
-	files, err := filepath.Glob("testdata/script/talks/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("scripts: %v, %v", files, err)
+// Scripts that have a network of their own, so that every port is the usual one.
+// Those in testdata/script/talks are what the talks that Flotilla goes back to show
+// on their slides, typed as it is there: one file is one row of that list.
+func TestOwnNetwork(t *testing.T) {
+	talks, _ := filepath.Glob("testdata/script/talks/*.txtar")
+	others, _ := filepath.Glob("testdata/script/network/*.txtar")
+	files := append(talks, others...)
+	if len(talks) == 0 || len(others) == 0 {
+		t.Fatalf("scripts: %v", files)
 	}
 	if os.Getenv(inNetwork) != "" {
 		loopbackUp(t)
@@ -47,7 +49,7 @@ func TestTalks(t *testing.T) {
 			if os.Geteuid() != 0 {
 				args = append(args, "--map-root-user")
 			}
-			cmd := exec.CommandContext(t.Context(), "unshare", append(args, "--", self, "-test.run=^TestTalks$", "-test.v")...)
+			cmd := exec.CommandContext(t.Context(), "unshare", append(args, "--", self, "-test.run=^TestOwnNetwork$", "-test.v")...)
 			cmd.Env = append(os.Environ(), inNetwork+"="+file)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
