@@ -46,6 +46,7 @@ var places = map[string]place{
 	"internal/fleet/model":    {Vocabulary, "fleet"},
 	"internal/kv/v2":          {Pure, "kv"},
 	"internal/kv/whereabouts": {Pure, "kv"},
+	"internal/kv/auth":        {Pure, "kv"},
 	"internal/fleet/sched":    {Pure, "fleet"},
 	"internal/fleet/nodeplan": {Pure, "fleet"},
 
@@ -66,6 +67,7 @@ var places = map[string]place{
 	"internal/unit/unitfake": {Edge, "unit"},
 
 	"internal/kv/mvcc":        {Component, "kv"},
+	"internal/kv/gate":        {Component, "kv"},
 	"internal/fleet/registry": {Component, "fleet"},
 
 	"client":         {Daemon, "client"},
