@@ -2,6 +2,7 @@
 package kvtest
 
 import (
+	"context"
 	"net/url"
 	"testing"
 	"time"
@@ -41,6 +42,27 @@ func Start(t testing.TB, change ...func(*embed.Config)) *embed.Etcd {
 		t.Fatal("etcd is not ready after 30 s")
 	}
 	return e
+}
+
+// Run runs what blocks in its Run until the test ends, and returns when it is ready.
+func Run(t testing.TB, daemon interface {
+	Run(ctx context.Context, ready func()) error
+}) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- daemon.Run(ctx, func() { close(ready) }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	select {
+	case <-ready:
+	case <-time.After(30 * time.Second):
+		t.Fatal("not ready after 30 s")
+	}
 }
 
 // InProcess is a client that calls the store without a network.

@@ -42,6 +42,9 @@ type Config struct {
 	Store *mvcc.Store
 	Info  Info
 	Log   *slog.Logger
+	// Gate says who may do what; nil: everybody may do everything, and there is no
+	// /v2/auth.
+	Gate Gate
 	// Origins are the web pages whose scripts may use the API, as
 	// http://host:port; "*" is all. None: no CORS headers are sent.
 	Origins []string
@@ -68,7 +71,8 @@ type handler struct {
 	stats *storeStats
 }
 
-// route is a handler and the methods it has, in the order of the Allow header.
+// route is a handler and the methods it has, in the order of the Allow header; nil:
+// any method is answered.
 type route struct {
 	serve   http.HandlerFunc
 	methods []string
@@ -88,9 +92,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 		http.NotFound(w, r)
-	case !slices.Contains(rt.methods, r.Method):
+	case rt.methods != nil && !slices.Contains(rt.methods, r.Method):
 		w.Header().Set("Allow", strings.Join(rt.methods, ","))
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+	case rootOnly(r):
+		h.asRoot(w, r, rt.serve)
 	default:
 		rt.serve(w, r)
 	}
@@ -107,6 +113,9 @@ func (h *handler) find(path string) (route, bool) {
 	}
 	if strings.HasPrefix(path, "/v2/members/") {
 		return route{h.members, memberMethods}, true
+	}
+	if rest, ok := strings.CutPrefix(path, "/v2/auth"); ok {
+		return h.admin(rest)
 	}
 	return route{}, false
 }

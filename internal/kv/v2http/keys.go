@@ -52,7 +52,15 @@ type doer func(context.Context, v2.Request) (mvcc.Answer, error)
 
 // answer carries out a request that has one answer.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, req v2.Request, do doer) {
+	files, err := h.admit(r, req)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
 	a, err := do(r.Context(), req)
+	if err == nil && !files && showsFile(a.Event, req.Path) {
+		err = errUnauthorized()
+	}
 	h.stats.answered(req, err)
 	if err != nil {
 		h.fail(w, r, err)
@@ -85,10 +93,16 @@ func shortens(action string) bool {
 }
 
 // watch sends the headers at once, then one event, or each in a line of its own
-// with stream=true. A watch that cannot go on ends the response: the client
-// watches again from the index after the last event.
+// with stream=true. A watch that cannot go on, or no longer may, ends the response:
+// the client watches again from the index after the last event.
 func (h *handler) watch(w http.ResponseWriter, r *http.Request, req v2.Request) {
-	watcher, err := h.Store.Watch(r.Context(), req)
+	ctx, cancel, files, err := h.admitWatch(r, req)
+	defer cancel()
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	watcher, err := h.Store.Watch(ctx, req)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -102,7 +116,13 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, req v2.Request) 
 		return
 	}
 	for {
-		event, err := watcher.Next(r.Context())
+		event, err := watcher.Next(ctx)
+		if err == nil {
+			err = ctx.Err() // what was pending is no longer for everybody
+		}
+		if err == nil && !files && showsFile(event, req.Path) {
+			err = errUnauthorized()
+		}
 		if err != nil {
 			h.Log.Debug("watch ended", "key", req.Path, "err", err)
 			return
