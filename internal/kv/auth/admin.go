@@ -37,7 +37,7 @@ func ParseTarget(rest string) (Target, bool) {
 		return Target{Kind: Switch}, true
 	}
 	pieces := strings.Split(path.Clean(rest), "/")
-	if len(pieces) < 2 || pieces[1] != "users" && pieces[1] != "roles" {
+	if len(pieces) < 2 || pieces[0] != "" || pieces[1] != "users" && pieces[1] != "roles" {
 		return Target{}, false
 	}
 	all, one := Users, User

@@ -199,7 +199,7 @@ type hold struct {
 func (g *Gate) hold(h *hold) (release func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state == nil || !h.allowed(g.state) {
+	if g.state != nil && !h.allowed(g.state) {
 		h.end()
 		return func() {}
 	}

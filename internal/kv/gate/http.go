@@ -24,8 +24,8 @@ func (g *Gate) Keys(ctx context.Context, c auth.Credentials, need auth.Need) (au
 }
 
 // Hold is Keys for a request that lasts: the context it returns ends when the right
-// does. A request that began unasked, while the switch was off, ends as soon as
-// its credentials would have to be verified. The caller calls cancel.
+// does. A request that began while authentication was off ends when it is switched
+// on. The caller calls cancel.
 func (g *Gate) Hold(ctx context.Context, c auth.Credentials, need auth.Need) (lasting context.Context, cancel func(), v auth.Verdict, err error) {
 	st, err := g.current()
 	if err != nil {
@@ -39,15 +39,7 @@ func (g *Gate) Hold(ctx context.Context, c auth.Credentials, need auth.Need) (la
 	asked := st.Enabled()
 	lasting, end := context.WithCancel(ctx)
 	release := g.hold(&hold{end: end, allowed: func(now *auth.State) bool {
-		switch {
-		case !now.Enabled():
-			return true
-		case !asked && c.Sent:
-			return false
-		case !asked:
-			return now.Decide(now.ByCertificate(c.Certificate), need) == v
-		}
-		return now.Decide(who, need) >= v
+		return !now.Enabled() || asked && now.Decide(who, need) >= v
 	}})
 	return lasting, func() { release(); end() }, v, nil
 }
