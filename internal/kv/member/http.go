@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 
+	"flotilla/internal/kv/gate"
 	"flotilla/internal/kv/mvcc"
 	"flotilla/internal/kv/v2http"
 )
@@ -26,15 +27,16 @@ import (
 // handler is all that the member says over HTTP/1: the v2 API, and beside it what
 // the engine offers to monitoring. Only the latter goes through a multiplexer: v2
 // paths have to arrive as they were sent.
-func (m *Member) handler(s *etcdserver.EtcdServer, cfg *embed.Config, store *mvcc.Store, json *jsonGateway, stopping context.Context) http.Handler {
+func (m *Member) handler(s *etcdserver.EtcdServer, cfg *embed.Config, store *mvcc.Store, guard *gate.Gate, json *jsonGateway, stopping context.Context) http.Handler {
 	v2 := v2http.New(v2http.Config{
 		Store:   store,
 		Info:    info{s},
 		Log:     m.log,
+		Gate:    guard,
 		Origins: slices.Sorted(maps.Keys(cfg.CORS)),
 	})
 	v2 = endWatches(v2, stopping)
-	beside := embed.WrapCORS(cfg.CORS, besideV2(s, cfg, json))
+	beside := embed.WrapCORS(cfg.CORS, besideV2(s, cfg, guard, json))
 	return allowHosts(s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isBeside(r.URL.Path) {
 			beside.ServeHTTP(w, r)
@@ -54,7 +56,7 @@ func isBeside(path string) bool {
 	return false
 }
 
-func besideV2(s *etcdserver.EtcdServer, cfg *embed.Config, json *jsonGateway) http.Handler {
+func besideV2(s *etcdserver.EtcdServer, cfg *embed.Config, guard *gate.Gate, json *jsonGateway) http.Handler {
 	mux := http.NewServeMux()
 	etcdhttp.HandleMetrics(mux)
 	etcdhttp.HandleHealth(s.Logger(), mux, s)
@@ -67,7 +69,7 @@ func besideV2(s *etcdserver.EtcdServer, cfg *embed.Config, json *jsonGateway) ht
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	if json != nil {
-		mux.Handle("/v3/", json)
+		mux.Handle("/v3/", guard.Gateway(json))
 	}
 	return mux
 }

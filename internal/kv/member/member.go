@@ -18,6 +18,7 @@ import (
 
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/front"
+	"flotilla/internal/kv/gate"
 	"flotilla/internal/kv/mvcc"
 )
 
@@ -403,14 +404,23 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, pauses <-chan *pause,
 	}
 	defer gateway.stop()
 
-	servers, err := m.newServers(e, store, m.reception.front)
+	guardClient := v3client.New(e.Server)
+	defer guardClient.Close()
+	guard := gate.New(gate.Config{Client: guardClient, Log: m.log, EngineAuth: e.Server.AuthStore().IsAuthEnabled, Now: m.now})
+	following, err := startGateway(ctx, guard)
+	if err != nil {
+		return ignoreCancel(ctx, fmt.Errorf("read users and roles: %w", err))
+	}
+	defer following.stop()
+
+	servers, err := m.newServers(e, store, guard, m.reception.front)
 	if err != nil {
 		return err
 	}
 	m.reception.open(servers)
-	following, unfollow := context.WithCancel(ctx)
+	leading, unfollow := context.WithCancel(ctx)
 	defer unfollow()
-	go m.followLeader(following, e.Server)
+	go m.followLeader(leading, e.Server)
 	m.log.Info("store ready", "name", e.Config().Name, "member", e.Server.MemberID().String(),
 		"cluster", e.Server.Cluster().ID().String(), "clients", strings.Join(m.ClientURLs(), ","), "peers", strings.Join(m.PeerURLs(), ","), "data", e.Config().Dir)
 	ready()
@@ -425,6 +435,7 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, pauses <-chan *pause,
 	case err = <-m.reception.failed:
 	case err = <-m.peers.failed:
 	case err = <-gateway.ended:
+	case err = <-following.ended:
 	case <-e.Server.StopNotify():
 		err = m.ended(e)
 	}
@@ -468,7 +479,9 @@ type gateway struct {
 	done   chan struct{}
 }
 
-func startGateway(ctx context.Context, store *mvcc.Store) (*gateway, error) {
+func startGateway(ctx context.Context, store interface {
+	Run(ctx context.Context, ready func()) error
+}) (*gateway, error) {
 	own, cancel := context.WithCancel(context.Background()) // it outlives ctx until the servers have stopped
 	g := &gateway{cancel: cancel, ended: make(chan error, 1), done: make(chan struct{})}
 	ready := make(chan struct{})

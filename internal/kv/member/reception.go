@@ -45,6 +45,7 @@ func newReception(f *front.Front, log *slog.Logger) *reception {
 	r := &reception{front: f, failed: make(chan error, 1), why: "the store is starting"}
 	r.http = &http.Server{
 		Handler:           r,
+		ConnContext:       front.ConnContext,
 		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // complaints about clients
 	}

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"flotilla/internal/kv/front"
+	"flotilla/internal/kv/gate"
 	"flotilla/internal/kv/mvcc"
 )
 
@@ -44,10 +45,10 @@ type servers struct {
 	wg     sync.WaitGroup
 }
 
-func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, f *front.Front) (*servers, error) {
+func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, guard *gate.Gate, f *front.Front) (*servers, error) {
 	cfg := e.Config()
 	s := &servers{calls: newInflight(), failed: make(chan error, 1)}
-	s.grpc = newGRPC(e.Server, &cfg, s.calls)
+	s.grpc = newGRPC(e.Server, &cfg, guard, s.calls)
 	if cfg.EnableGRPCGateway {
 		var err error
 		if s.json, err = newJSONGateway(f); err != nil {
@@ -57,14 +58,17 @@ func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, f *front.Front) (*
 	stopping, unwait := context.WithCancel(context.Background())
 	hurrying, hurry := context.WithCancel(context.Background())
 	s.unwait, s.hurry = unwait, hurry
-	s.http = endWith(m.handler(e.Server, &cfg, store, s.json, stopping), hurrying)
+	s.http = endWith(front.ShowTLS(m.handler(e.Server, &cfg, store, guard, s.json, stopping)), hurrying)
 	return s, nil
 }
 
 // newGRPC is the v3 API as the engine serves it, on connections that the front has
 // accepted.
-func newGRPC(server *etcdserver.EtcdServer, cfg *embed.Config, calls *inflight) *grpc.Server {
-	opts := []grpc.ServerOption{grpc.Creds(front.Credentials())}
+func newGRPC(server *etcdserver.EtcdServer, cfg *embed.Config, guard *gate.Gate, calls *inflight) *grpc.Server {
+	opts := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(guard.Unary), grpc.ChainStreamInterceptor(guard.Stream),
+		grpc.Creds(front.Credentials()),
+	}
 	if cfg.GRPCKeepAliveMinTime > 0 {
 		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: cfg.GRPCKeepAliveMinTime}))
 	}
