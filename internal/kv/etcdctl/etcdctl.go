@@ -64,6 +64,7 @@ func commands() []command {
 		mkdirCommand(), setdirCommand(), updatedirCommand(), rmCommand(), rmdirCommand(),
 		watchCommand(), execWatchCommand(), clusterHealthCommand(), memberCommand(),
 		backupCommand(), importCommand(), completionCommand(), completeCommand(),
+		authCommand(), userCommand(), roleCommand(),
 	}
 }
 
