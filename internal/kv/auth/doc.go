@@ -20,7 +20,8 @@
 //	read /a recursively, watch  one with a star that covers /a; /a/ for the directory
 //	write /a                    /a or one with a star that covers /a
 //	POST below /a               the same, or one with a star that covers /a/
-//	write or delete /a recursively   one with a star that covers /a
+//	delete /a recursively       one with a star that covers /a
+//	put a TTL on directory /a   the same: all in it ends with it
 //
 // Who may list a directory by its exact key sees its children's values, one level
 // of them, and the answer to a write tells the value that was there before: so it

@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"slices"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
@@ -61,8 +63,8 @@ func (n *needs) write(keys auth.Range) { n.add(right{onKeys, keys, true}) }
 // under it cannot revoke it, and nor could its owner with a key of somebody else's
 // under it.
 func (n *needs) attach(lease int64) {
-	if lease != 0 {
-		n.leases = append(n.leases, attached{lease, true})
+	if a := (attached{lease, true}); lease != 0 && !slices.Contains(n.leases, a) {
+		n.leases = append(n.leases, a)
 	}
 }
 

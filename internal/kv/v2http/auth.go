@@ -64,8 +64,34 @@ func (h *handler) admit(r *http.Request, req v2.Request) (files bool, err error)
 		return false, errGate(err)
 	case v == auth.Refused:
 		return false, errUnauthorized()
+	case mayEndDirectory(req):
+		return true, h.admitEnd(r, req)
 	}
 	return v == auth.Granted, nil
+}
+
+// mayEndDirectory reports whether the request could put a TTL on a directory that is
+// there. Whatever is in it then goes with it.
+func mayEndDirectory(r v2.Request) bool {
+	return r.Op != v2.Get && r.Op != v2.Post && r.TTL != nil && r.Value == "" && !r.Recursive
+}
+
+// admitEnd asks for the right to delete a directory with all in it, where the request
+// is about a directory.
+func (h *handler) admitEnd(r *http.Request, req v2.Request) error {
+	all := need(req)
+	all.Recursive = true
+	v, err := h.Gate.Keys(r.Context(), credentials(r), all)
+	switch {
+	case err != nil:
+		return errGate(err)
+	case v == auth.Granted:
+		return nil
+	}
+	if a, err := h.Store.Read(r.Context(), v2.Request{Path: req.Path}); err == nil && a.Event.Node.Dir {
+		return errUnauthorized()
+	}
+	return nil
 }
 
 // admitWatch is admit for a watch, which lasts as long as the context and the
