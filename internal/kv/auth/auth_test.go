@@ -288,3 +288,19 @@ func FuzzBodies(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTokens: who does not know the secret makes no token; who holds one cannot make
+// another user's or a longer one of it.
+func FuzzTokens(f *testing.F) {
+	s := Load([]Record{secretRecord(), record(put(userPrefix+"alice", userRecord{Password: "h"})), record(put(userPrefix+"root", userRecord{Password: "h"}))})
+	good := s.Token(Who{"alice", "h"}, day)
+	f.Add(good)
+	f.Add("cm9vdA.zzzzzz.")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, token string) {
+		w, ok := s.ByToken(token, day.Add(-time.Hour))
+		if ok && (w.User() != "alice" || !strings.Contains(token, strings.Split(good, ".")[1])) {
+			t.Errorf("%q is a token of %q", token, w.User())
+		}
+	})
+}
