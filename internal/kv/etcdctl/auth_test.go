@@ -178,6 +178,7 @@ func TestUsersBetter(t *testing.T) {
 		{"", "auth enable", result{"Authentication Enabled\n", "", 0}},
 		{"", "role list", result{"", "unexpected status code 401\nhint: Insufficient credentials: say who you are with --username\n", 1}},
 		{"more\n", "-u root user list", result{"alice\nroot\n", "Password: \n", 0}},
+		{"more\nbobs\n", "-u root user add bob", result{"User bob created\n", "Password: \nNew password: \n", 0}},
 		{"secret\n", "-u root user list", result{"", "Password: \nInsufficient credentials\n", 1}},
 	} {
 		if diff := cmp.Diff(c.want, run(c.stdin, words(c.line)...)); diff != "" {

@@ -1,7 +1,6 @@
 package etcdctl
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -270,9 +269,21 @@ func readHidden(in io.Reader) (string, error) {
 			defer unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, state)
 		}
 	}
-	line, err := bufio.NewReader(in).ReadString('\n')
+	line, err := readLine(in)
 	if err != nil && (err != io.EOF || line == "") {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
 	return strings.TrimRight(line, "\r\n"), nil
+}
+
+// readLine reads a line and not a byte more: the next one may be another password.
+func readLine(in io.Reader) (string, error) {
+	var line []byte
+	for one := make([]byte, 1); ; {
+		n, err := in.Read(one)
+		line = append(line, one[:n]...)
+		if err != nil || n > 0 && one[0] == '\n' {
+			return string(line), err
+		}
+	}
 }
