@@ -129,6 +129,11 @@ func (r Request) Password() string {
 	return in.Password
 }
 
+// Free reports whether the request is answered to anybody.
+func (r Request) Free() bool {
+	return r.Target.Kind == Deeper || r.Target.Kind == Switch && r.Method == "GET"
+}
+
 // decodeBody reads the first JSON value of a body; what follows it does not count.
 func decodeBody[T any](body []byte) (T, bool) {
 	var out T
@@ -174,11 +179,10 @@ func Unauthorized() Answer { return Message(401, "Insufficient credentials") }
 func (s *State) Administer(w Who, r Request) (Answer, []Write) {
 	var a Answer
 	var writes []Write
-	free := r.Target.Kind == Switch && r.Method == "GET"
 	switch {
 	case r.Target.Kind == Deeper:
 		return Message(400, "Invalid path"), nil
-	case !free && !s.IsRoot(w):
+	case !r.Free() && !s.IsRoot(w):
 		return Unauthorized(), nil
 	case r.Target.Kind == Switch:
 		a, writes = s.turn(r)

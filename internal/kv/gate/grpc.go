@@ -61,15 +61,13 @@ func (g *Gate) mayEnableEngineAuth(ctx context.Context) error {
 	if g.cfg.EngineAuth() {
 		return nil // the engine has its own answer
 	}
-	resp, err := g.read(ctx)
+	st, err := g.fresh(ctx)
 	if err != nil {
 		return cannotTell(err)
 	}
-	for _, kv := range resp.Kvs {
-		if auth.Load([]auth.Record{{Key: string(kv.Key), Value: string(kv.Value)}}).Enabled() {
-			return status.Error(codes.FailedPrecondition,
-				"etcdserver: v2 authentication is enabled, whose users and roles hold for v3 too; disable it first")
-		}
+	if st.Enabled() {
+		return status.Error(codes.FailedPrecondition,
+			"etcdserver: v2 authentication is enabled, whose users and roles hold for v3 too; disable it first")
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package gate
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"net/http"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -57,10 +59,11 @@ func (g *Gate) Root(ctx context.Context, c auth.Credentials) (bool, error) {
 	return ok && st.IsRoot(who), err
 }
 
-// Administer answers a request of the v2 auth API.
+// Administer answers a request of the v2 auth API, on what a quorum knows of users
+// and roles: this gate may be behind.
 func (g *Gate) Administer(ctx context.Context, c auth.Credentials, r auth.Request) (auth.Answer, error) {
-	st, err := g.current()
-	if err == ErrEngineAuth {
+	_, err := g.current()
+	if errors.Is(err, ErrEngineAuth) {
 		return auth.Message(http.StatusConflict, "auth: %v", err), nil
 	}
 	if err != nil {
@@ -68,55 +71,66 @@ func (g *Gate) Administer(ctx context.Context, c auth.Credentials, r auth.Reques
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
-	who, ok, err := auth.Guest(), true, error(nil)
-	if st.Enabled() && !(r.Method == http.MethodGet && r.Target.Kind == auth.Switch) && r.Target.Kind != auth.Deeper {
-		who, ok, err = g.identify(ctx, st, c)
-		if err != nil {
-			return auth.Answer{}, err
+	r.Secret = make([]byte, auth.SecretSize)
+	rand.Read(r.Secret) // never fails: it would end the process
+	for {
+		answer, again, err := g.administer(ctx, c, &r)
+		if err != nil || !again {
+			return answer, err
+		}
+	}
+}
+
+// administer decides and writes once. again: somebody has come in between.
+func (g *Gate) administer(ctx context.Context, c auth.Credentials, r *auth.Request) (a auth.Answer, again bool, err error) {
+	st, err := g.fresh(ctx)
+	if err != nil {
+		return a, false, err
+	}
+	who := auth.Guest()
+	if !r.Free() {
+		var ok bool
+		if who, ok, err = g.identify(ctx, st, c); err != nil {
+			return a, false, err
 		}
 		if !ok || !st.IsRoot(who) { // before any work is done for it
-			return auth.Unauthorized(), nil
+			return auth.Unauthorized(), false, nil
 		}
 	}
 	if password := r.Password(); len(password) > maxPassword {
-		return auth.Message(http.StatusBadRequest, "auth: The password is longer than %d bytes", maxPassword), nil
-	} else if password != "" {
+		return auth.Message(http.StatusBadRequest, "auth: The password is longer than %d bytes", maxPassword), false, nil
+	} else if password != "" && r.Hash == "" {
 		if r.Hash, err = g.logins.hash(ctx, password); err != nil {
-			return auth.Answer{}, err
+			return a, false, err
 		}
 	}
-	r.Secret = make([]byte, auth.SecretSize)
-	rand.Read(r.Secret) // never fails: it would end the process
-	return g.administer(ctx, who, r)
+	a, writes := st.Administer(who, *r)
+	if len(writes) == 0 {
+		return a, false, nil
+	}
+	done, err := g.cfg.Client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(auth.RevisionKey), "=", st.Version())).
+		Then(operations(writes)...).Commit()
+	if err != nil {
+		return a, false, fmt.Errorf("write users and roles: %w", err)
+	}
+	if !done.Succeeded {
+		return a, true, nil
+	}
+	return a, false, g.reached(ctx, done.Header.Revision)
 }
 
-// administer decides on what a quorum knows, and writes, until nobody has come in
-// between.
-func (g *Gate) administer(ctx context.Context, who auth.Who, r auth.Request) (auth.Answer, error) {
-	for {
-		resp, err := g.read(ctx)
-		if err != nil {
-			return auth.Answer{}, err
-		}
-		records := make([]auth.Record, len(resp.Kvs))
-		for i, kv := range resp.Kvs {
-			records[i] = auth.Record{Key: string(kv.Key), Value: string(kv.Value), Revision: kv.ModRevision}
-		}
-		st := auth.Load(records)
-		answer, writes := st.Administer(who, r)
-		if len(writes) == 0 {
-			return answer, nil
-		}
-		done, err := g.cfg.Client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(auth.RevisionKey), "=", st.Version())).
-			Then(operations(writes)...).Commit()
-		if err != nil {
-			return auth.Answer{}, err
-		}
-		if done.Succeeded {
-			return answer, g.reached(ctx, done.Header.Revision)
-		}
+// fresh is the state as a quorum knows it.
+func (g *Gate) fresh(ctx context.Context) (*auth.State, error) {
+	resp, err := g.read(ctx)
+	if err != nil {
+		return nil, err
 	}
+	records := make([]auth.Record, len(resp.Kvs))
+	for i, kv := range resp.Kvs {
+		records[i] = auth.Record{Key: string(kv.Key), Value: string(kv.Value), Revision: kv.ModRevision}
+	}
+	return auth.Load(records), nil
 }
 
 func operations(writes []auth.Write) []clientv3.Op {
