@@ -87,13 +87,11 @@ func newClient(clients []string, p *Proxy) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints:            clients,
 		TLS:                  p.clientTLS,
-		Username:             p.cfg.Username,
-		Password:             p.cfg.Password,
 		DialTimeout:          statusTimeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
 		Logger:               zap.NewNop(), // what concerns us comes as an error
-		DialOptions: []grpc.DialOption{grpc.WithChainStreamInterceptor(
+		DialOptions: []grpc.DialOption{reconnect, grpc.WithChainStreamInterceptor(
 			func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 				ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
 				return next(ctx, d, cc, method, opts...)
