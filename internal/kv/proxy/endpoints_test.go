@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"flotilla/internal/logx"
 )
 
@@ -136,6 +139,13 @@ func TestClientGivesUp(t *testing.T) {
 // While users and passwords count, nothing is answered here.
 func TestGatewayKeepsOut(t *testing.T) {
 	g := newGateway(logx.Discard())
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://127.0.0.1:1"}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.client = client
+	defer client.Close()
+	defer g.stores.Wait()
 	g.admit(t.Context(), true)
 	open := g.open
 	g.admit(t.Context(), true)
