@@ -46,6 +46,7 @@ func params(t *testing.T, pattern string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile,
 			"holdport": holdPort,
+			"freeport": freePort,
 			"bigfile":  bigFile,
 			"retry":    retry,
 			"code":     wantCode,
@@ -117,6 +118,19 @@ func holdPort(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// freeport VAR... puts addresses of loopback that nobody uses now into variables.
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: freeport VAR...")
+	}
+	for _, name := range args { // all are held until all are found, so that they differ
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		defer l.Close()
+		ts.Setenv(name, l.Addr().String())
+	}
 }
 
 // bigfile FILE writes a unit file of 2 MB.

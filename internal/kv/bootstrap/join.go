@@ -190,12 +190,12 @@ func explain(err error, cfg Config) error {
 	const fresh = "make a new token with 'flotilla discovery new' and give it to all members"
 	switch {
 	case errors.Is(err, ErrDuplicateID):
-		err = fmt.Errorf("member %q has previously registered with discovery service token (%s).\n"+
+		text := fmt.Sprintf("member %q has previously registered with discovery service token (%s).\n"+
 			"But etcd could not find valid cluster configuration in the given data dir (%s).", cfg.Name, cfg.URL, cfg.Dir)
-		return fault.Hint(fault.Hint(err, "if the previous bootstrap failed, %s", fresh), "if it succeeded, check the data dir path")
+		return fault.Hint(fault.Hint(errors.New(text), "if the previous bootstrap failed, %s", fresh), "if it succeeded, check the data dir path")
 	case errors.Is(err, ErrDuplicateName):
-		err = fmt.Errorf("member with duplicated name has registered with discovery service token(%s).", cfg.URL)
-		return fault.Hint(fault.Hint(err, "%s", fresh), "give each member a --name of its own; 'curl %s' shows who has registered", cfg.URL)
+		text := fmt.Sprintf("member with duplicated name has registered with discovery service token(%s).", cfg.URL)
+		return fault.Hint(fault.Hint(errors.New(text), "%s", fresh), "give each member a --name of its own; 'curl %s' shows who has registered", cfg.URL)
 	}
 	return fault.Hint(fmt.Errorf("failed to join discovery cluster (%w)", err), "%s", fresh)
 }

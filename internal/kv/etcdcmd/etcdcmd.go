@@ -63,8 +63,12 @@ func serve(ctx context.Context, env applet.Env, o *options) error {
 		return err
 	}
 	defer done()
+	name := "member " + e.Name
+	if o.proxy != proxyOff {
+		name = "proxy"
+	}
 	return lifecycle.Run(ctx, log, lifecycle.Part{
-		Name:        "member " + e.Name,
+		Name:        name,
 		StopTimeout: stopTimeout,
 		Run: func(ctx context.Context, ready func()) error {
 			defer lifecycle.Notify("STOPPING=1")

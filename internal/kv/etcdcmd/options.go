@@ -29,7 +29,6 @@ type options struct {
 	fallback                  string // fallbackProxy or fallbackExit
 	proxy                     string // proxyOff, proxyReadonly or proxyOn
 	proxyWait                 proxyWaits
-	proxyUser                 string // NAME:PASSWORD
 
 	// The addresses as etcd 0.4 took them, HOST:PORT each; "" if not given.
 	addr, bindAddr, peerAddr, peerBindAddr string

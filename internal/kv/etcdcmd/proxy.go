@@ -3,6 +3,7 @@ package etcdcmd
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,7 +12,6 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/srv"
 	"go.etcd.io/etcd/client/pkg/v3/types"
-	"go.etcd.io/etcd/pkg/v3/flags"
 
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/bootstrap"
@@ -35,7 +35,7 @@ type proxyWaits struct{ failure, refresh, dial, write, read uint }
 // The names of these flags and their defaults are those of etcd 2.x and 3.4.
 func (o *options) discoveryFlags() {
 	fs := o.flags
-	fs.StringVar(&o.discovery, "discovery", "", "`URL` of a discovery token, as 'flotilla discovery new' prints it: found a cluster with the others that are given it. Of no effect on a later start.")
+	fs.StringVar(&o.discovery, "discovery", "", "`URL` of a discovery token, as 'flotilla discovery new' prints it: found a cluster with the others that are given it. Of no effect on a later start. --discovery-cert, -key and -cacert count for https.")
 	fs.Var(choice(&o.fallback, fallbackProxy, fallbackExit), "discovery-fallback", "What to do when the token is full: 'proxy' to become a proxy, or 'exit'.")
 	fs.StringVar(&o.discoveryProxy, "discovery-proxy", "", "`URL` of an HTTP proxy on the way to --discovery.")
 }
@@ -43,7 +43,6 @@ func (o *options) discoveryFlags() {
 func (o *options) proxyFlags() {
 	fs := o.flags
 	fs.Var(choice(&o.proxy, proxyOff, proxyReadonly, proxyOn), "proxy", "'on' to serve clients without being a member, 'readonly' to refuse their writes, or 'off'. A data directory stays what it was first used for.")
-	fs.StringVar(&o.proxyUser, "proxy-user", "", "`NAME:PASSWORD` of a user with role root, so that a proxy can answer reads itself while users and passwords count. Without it members answer them.")
 	for _, f := range []struct {
 		to    *uint
 		name  string
@@ -63,21 +62,31 @@ func (o *options) proxyFlags() {
 // choice is a flag with a few values, the first of them being the default.
 func choice(to *string, values ...string) *chosen {
 	*to = values[0]
-	return &chosen{flags.NewSelectiveStringValue(values...), to}
+	return &chosen{to, values}
 }
 
 type chosen struct {
-	*flags.SelectiveStringValue
-	to *string
+	to     *string
+	values []string
 }
+
+var _ flag.Value = (*chosen)(nil)
 
 // Set takes one of the values.
 func (c *chosen) Set(s string) error {
-	if err := c.SelectiveStringValue.Set(s); err != nil {
-		return err
+	if !slices.Contains(c.values, s) {
+		return fmt.Errorf("must be one of %s", strings.Join(c.values, ", "))
 	}
 	*c.to = s
 	return nil
+}
+
+// String is the value; the flag package also asks one that it has made itself.
+func (c *chosen) String() string {
+	if c.to == nil {
+		return ""
+	}
+	return *c.to
 }
 
 // checkWays refuses more than one way to find the cluster, and a discovery URL
@@ -132,7 +141,6 @@ func (o *options) proxyConfig(log *slog.Logger) (proxy.Config, error) {
 	if members.Empty() && members.TrustedCAFile == "" {
 		members = e.PeerTLSInfo
 	}
-	user, password, _ := strings.Cut(o.proxyUser, ":")
 	w := o.proxyWait
 	ms := func(n uint) time.Duration { return time.Duration(n) * time.Millisecond }
 	return proxy.Config{
@@ -143,8 +151,6 @@ func (o *options) proxyConfig(log *slog.Logger) (proxy.Config, error) {
 		ReadOnly:    o.proxy == proxyReadonly,
 		ClientTLS:   members,
 		PeerTLS:     e.PeerTLSInfo,
-		Username:    user,
-		Password:    password,
 		FailureWait: ms(w.failure), Refresh: ms(w.refresh), DialTimeout: ms(w.dial),
 		ReadTimeout: ms(w.read), WriteTimeout: ms(w.write),
 		Origins: e.CORS, Hosts: e.HostWhitelist,

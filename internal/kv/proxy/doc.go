@@ -12,6 +12,14 @@
 // and keeps the peer URLs in DATA/proxy/cluster, where a later start finds them
 // before it looks at flags.
 //
+// While users and passwords count (/v2/auth/enable), members answer all reads, too:
+// they judge the credentials, which are passed on as they come. The proxy asks a
+// member every second whether that is so, and ends its own watches when it is; for
+// that second it still answers. v3 calls carry their own credentials.
+//
+// Towards members the proxy shows the certificate that it shows its clients, or the
+// one for peers if it has no other, as etcd's proxy did.
+//
 // What happens when a member dies: reads and watches go on. A write that had been
 // sent to that member fails with 502, since it may have been done; later ones go to
 // other members. A v3 call that had begun there fails with Unavailable, which

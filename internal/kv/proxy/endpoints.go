@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,9 @@ const answerTimeout = 10 * time.Second
 
 // probeTimeout is how long one that has failed may take to show that it is back.
 const probeTimeout = time.Second
+
+// probePath is a key that does not exist: a member answers without the others.
+const probePath = "/v2/keys/_probe"
 
 // ErrNoEndpoints: none is known, or all have failed a moment ago.
 var ErrNoEndpoints = errors.New("httpproxy: zero endpoints currently available")
@@ -160,18 +164,34 @@ func (e *Endpoints) failing() []*endpoint {
 func (e *Endpoints) probe(ctx context.Context) {
 	for _, p := range e.failing() {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.String()+"/version", nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.String()+probePath, nil)
 		if err == nil {
 			var resp *http.Response
 			if resp, _, err = e.try(r, p); err == nil {
 				resp.Body.Close()
-				e.mu.Lock()
-				p.failed = time.Time{}
-				e.mu.Unlock()
+				e.revive(p, served(resp))
 			}
 		}
 		cancel()
 	}
+}
+
+func (e *Endpoints) revive(p *endpoint, works bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if works {
+		p.failed = time.Time{}
+	}
+}
+
+// served tells the answer of a store from that of a member which has none to offer
+// now, because it is starting, or waits for others: 503, or an error about a key
+// that does not name the cluster. Nothing was done then.
+func served(resp *http.Response) bool {
+	if strings.HasPrefix(resp.Request.URL.Path, "/v2/keys") && resp.StatusCode >= http.StatusInternalServerError {
+		return resp.Header.Get("X-Etcd-Cluster-Id") != ""
+	}
+	return resp.StatusCode != http.StatusServiceUnavailable
 }
 
 // RoundTrip sends the request, whose host counts for nothing, to the endpoints in
@@ -182,23 +202,39 @@ func (e *Endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
 	if len(list) == 0 {
 		return nil, ErrNoEndpoints
 	}
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
 	failed := &FailedError{}
-	for _, p := range list {
+	for i, p := range list {
 		resp, sent, err := e.try(r, p)
+		isServed := err == nil && served(resp)
+		if err == nil && (isServed && !(read && resp.StatusCode >= 500) || i == len(list)-1) {
+			e.note(p, isServed)
+			return resp, nil // the last one's at any rate: it says why
+		}
 		if err == nil {
-			e.works(p)
-			return resp, nil
+			resp.Body.Close()
+			sent, err = isServed, errors.New(resp.Status)
 		}
 		if r.Context().Err() != nil {
 			return nil, r.Context().Err()
 		}
-		e.fails(p)
+		if !isServed {
+			e.fails(p)
+		}
 		failed.Tried, failed.Last = failed.Tried+1, err
-		if sent && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if sent && !read {
 			break
 		}
 	}
 	return nil, failed
+}
+
+func (e *Endpoints) note(p *endpoint, works bool) {
+	if works {
+		e.works(p)
+	} else {
+		e.fails(p)
+	}
 }
 
 // try sends the request to one endpoint; sent says whether it may have arrived.

@@ -40,13 +40,16 @@ const (
 type gateway struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	client  *clientv3.Client
+	mu     sync.Mutex
+	client *clientv3.Client // nil until the members are known
+	end    func()           // stops everything
+
+	// These are there only while the gateway may answer.
 	store   *mvcc.Store
-	handler http.Handler // the v2 API on store; nil while there is none
-	end     func()       // stops the store
-	leave   func()       // ends the requests that are answered here
-	open    context.Context
+	handler http.Handler    // the v2 API on store
+	open    context.Context // ends with the permission
+	leave   func()          // ends open
+	stores  sync.WaitGroup  // that run
 
 	seen    atomic.Uint64 // the highest index that a member has told through us
 	cluster atomic.Uint64 // the cluster's id
@@ -87,13 +90,11 @@ func newClient(clients []string, p *Proxy) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints:            clients,
 		TLS:                  p.clientTLS,
-		Username:             p.cfg.Username,
-		Password:             p.cfg.Password,
 		DialTimeout:          statusTimeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
 		Logger:               zap.NewNop(), // what concerns us comes as an error
-		DialOptions: []grpc.DialOption{grpc.WithChainStreamInterceptor(
+		DialOptions: []grpc.DialOption{reconnect, grpc.WithChainStreamInterceptor(
 			func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 				ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
 				return next(ctx, d, cc, method, opts...)
@@ -120,38 +121,44 @@ func (g *gateway) status(ctx context.Context, client *clientv3.Client) error {
 	return fmt.Errorf("no member says where it stands: %w", errors.Join(errs...))
 }
 
-// start runs the store.
+// start lets the gateway answer from now on, while it may.
 func (g *gateway) start(ctx context.Context, client *clientv3.Client, p *Proxy) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.client = client
+	wg.Go(func() { g.watchAuth(ctx, p.to) })
+	g.end = func() {
+		cancel()
+		wg.Wait()
+		g.stores.Wait()
+		client.Close()
+	}
+}
+
+// run makes a store that follows the members until ctx is done. The caller holds
+// the lock.
+func (g *gateway) run(ctx context.Context) {
 	store := mvcc.New(mvcc.Config{
-		Client: client, Log: g.log,
+		Client: g.client, Log: g.log,
 		Active:      func() bool { return false }, // the members keep house
 		KeepHistory: true,
 	})
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	g.store, g.handler = store, v2http.New(v2http.Config{Store: store, Info: info{g: g}, Log: g.log})
+	g.stores.Go(func() {
 		if err := store.Run(ctx, func() { g.log.Info("reads are answered here", "index", store.Index()) }); err != nil {
 			g.log.Error("the gateway has ended", "err", err)
 		}
 	})
-	wg.Go(func() { g.watchAuth(ctx, p.to) })
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.client, g.store = client, store
-	g.handler = v2http.New(v2http.Config{Store: store, Info: info{g: g}, Log: g.log})
-	g.end = func() {
-		cancel()
-		wg.Wait()
-		client.Close()
-	}
 }
 
 // stop ends everything.
 func (g *gateway) stop() {
 	g.mu.Lock()
 	end := g.end
-	g.leave()
-	g.handler, g.open, g.end = nil, nil, func() {}
+	g.end = func() {}
+	g.close()
 	g.mu.Unlock()
 	end()
 }
@@ -181,11 +188,17 @@ func (g *gateway) admit(ctx context.Context, open bool) {
 	switch {
 	case open && g.open == nil:
 		g.open, g.leave = context.WithCancel(ctx)
+		g.run(g.open)
 	case !open && g.open != nil:
 		g.log.Info("users and passwords count: reads are passed on to the members")
-		g.leave()
-		g.open = nil
+		g.close()
 	}
+}
+
+// close ends what is answered here. The caller holds the lock.
+func (g *gateway) close() {
+	g.leave()
+	g.store, g.handler, g.open = nil, nil, nil
 }
 
 // authOn asks a member whether users and passwords count. One that does not know

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/keepalive"
@@ -35,6 +37,15 @@ const (
 	pingTimeout = 5 * time.Second
 )
 
+// reconnect has a lost member tried again soon: gRPC's own pauses grow to minutes.
+var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 2 * time.Second,
+})
+
+// connWait is how long a call waits for a member that can be reached.
+const connWait = 5 * time.Second
+
 // readMethods is all of v3 that a read-only proxy passes on. A transaction may
 // write, so there is none.
 var readMethods = []string{
@@ -49,6 +60,7 @@ var readMethods = []string{
 type calls struct {
 	conn     *grpc.ClientConn
 	members  *manual.Resolver
+	last     []string // as set was told
 	readOnly bool
 }
 
@@ -63,6 +75,7 @@ func newCalls(config *tls.Config, readOnly bool) (*calls, error) {
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr, config) }),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
+		reconnect,
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
 	if err != nil {
 		return nil, err
@@ -71,8 +84,12 @@ func newCalls(config *tls.Config, readOnly bool) (*calls, error) {
 	return &calls{conn: conn, members: members, readOnly: readOnly}, nil
 }
 
-// set replaces the members' client URLs.
+// set replaces the members' client URLs. None leaves them as they are.
 func (c *calls) set(urls []string) {
+	if slices.Sort(urls); len(urls) == 0 || slices.Equal(urls, c.last) {
+		return
+	}
+	c.last = urls
 	var list []resolver.Address
 	for _, u := range urls {
 		list = append(list, resolver.Address{Addr: u})
@@ -113,6 +130,7 @@ func (c *calls) pass(_ any, in grpc.ServerStream) error {
 	}
 	ctx, cancel := context.WithCancel(outgoing(in.Context()))
 	defer cancel()
+	c.await(ctx)
 	out, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {
 		return err
@@ -123,6 +141,18 @@ func (c *calls) pass(_ any, in grpc.ServerStream) error {
 		}
 	}()
 	return back(in, out)
+}
+
+// await waits a while for a connection to any member.
+func (c *calls) await(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, connWait)
+	defer cancel()
+	for state := c.conn.GetState(); state != connectivity.Ready; state = c.conn.GetState() {
+		c.conn.Connect()
+		if !c.conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
 }
 
 // outgoing is the context with the client's metadata, its credentials among them,

@@ -36,9 +36,6 @@ type Config struct {
 	ReadOnly bool
 	// ClientTLS and PeerTLS are for the members' client and peer addresses.
 	ClientTLS, PeerTLS transport.TLSInfo
-	// Username and Password are those of a user that may read everything, for the
-	// gateway's own reads; "" for none.
-	Username, Password string
 
 	FailureWait time.Duration // how long a member that failed is left out; 0 means DefaultFailureWait
 	Refresh     time.Duration // 0 means DefaultRefresh
@@ -207,7 +204,7 @@ func (p *Proxy) look(ctx context.Context, peers *[]string) error {
 		*peers = c.peers
 	}
 	p.to.Set(c.clients)
-	p.calls.set(c.clients)
+	p.calls.set(p.to.Usable())
 	if err := p.gateway.follow(ctx, c.clients, p); err != nil {
 		return fmt.Errorf("follow the store (meanwhile members answer reads): %w", err)
 	}
@@ -247,6 +244,7 @@ func (p *Proxy) rest(ctx context.Context) bool {
 			failed = true
 		case <-tick.C:
 			p.to.probe(ctx)
+			p.calls.set(p.to.Usable())
 			if failed {
 				return true
 			}
