@@ -47,6 +47,7 @@ type Member struct {
 	peers     *peerPort
 	scout     *scout
 	fresh     bool // the data directory is empty as yet
+	asked     bool // whether the cluster was recovered without this member
 }
 
 // New makes a member; it touches nothing before Run.
@@ -106,6 +107,7 @@ func (m *Member) Run(ctx context.Context, ready func()) error {
 	}
 	own := http.NewServeMux()
 	own.Handle(PeerPath, m.scout)
+	own.HandleFunc(JoinPath, m.scout.serveJoin)
 	peers.serve(own, m.log)
 	defer peers.end()
 	m.reception = newReception(clients, m.log)
@@ -135,9 +137,15 @@ func (m *Member) lives(ctx context.Context, cfg *embed.Config, ready func()) err
 	for {
 		err := m.live(ctx, cfg, ready)
 		var p *pause
-		if !errors.As(err, &p) {
+		if errors.Is(err, ErrRemoved) {
+			if p = m.scout.rejoin(ctx); p == nil {
+				return err
+			}
+			m.log.Warn("this member is none any more", "because", p.why)
+		} else if !errors.As(err, &p) {
 			return err
 		}
+		m.reception.say(p.why)
 		if p.mend != nil {
 			m.engineLog.enter(starting)
 			if err := p.mend(ctx); err != nil {
@@ -156,6 +164,12 @@ func (m *Member) live(ctx context.Context, cfg *embed.Config, ready func()) erro
 		return err
 	}
 	m.reception.say("the store is starting")
+	if !m.asked {
+		m.asked = true
+		if p, err := m.askFirst(ctx, cfg); err != nil || p != nil {
+			return errors.Join(err, errorOf(p))
+		}
+	}
 	e, err := m.startEngine(ctx, cfg)
 	if err != nil {
 		return err
@@ -175,6 +189,14 @@ func (m *Member) live(ctx context.Context, cfg *embed.Config, ready func()) erro
 	}
 	m.engineLog.enter(running)
 	return m.serve(ctx, e, pauses, ready)
+}
+
+// errorOf is p as an error, nil for none.
+func errorOf(p *pause) error {
+	if p == nil {
+		return nil
+	}
+	return p
 }
 
 // guard watches over a running engine. The channel gives the first reason to pause;
@@ -239,6 +261,9 @@ func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etc
 		return nil, err
 	}
 	ec := *cfg
+	if err := applyRejoin(&ec); err != nil {
+		return nil, err
+	}
 	if ec.AdvertiseClientUrls, ec.AdvertisePeerUrls, err = m.advertised(cfg); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func founded(t *testing.T, x int, change func(*Config)) *movable {
 		c.cfgs[i].Engine.InitialCluster = strings.Join(entries, ",")
 	}
 	c.run(0, 1, 2)
-	c.put("/founded", "1")
+	c.put("/founded")
 	return c
 }
 
@@ -84,13 +84,18 @@ func (c *movable) stop(which ...int) {
 	}
 }
 
-func (c *movable) put(key, value string) {
+func (c *movable) put(key string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := v3(c.t, c.members[0]).Put(ctx, key, value); err != nil {
+	if err := putAt(c.t, c.members[0], key); err != nil {
 		c.t.Fatalf("put %s: %v", key, err)
 	}
+}
+
+func putAt(t *testing.T, m *runningMember, key string) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := v3(t, m).Put(ctx, key, "1")
+	return err
 }
 
 // whole checks that every member has every member on record where it is, and every
@@ -132,9 +137,9 @@ func TestOneMoves(t *testing.T) {
 	c := founded(t, 10, nil)
 	c.stop(2)
 	c.place(2, 11)
-	c.put("/meanwhile", "1")
+	c.put("/meanwhile")
 	c.run(2)
-	c.put("/after", "1")
+	c.put("/after")
 	c.whole("/founded", "/meanwhile", "/after")
 }
 
@@ -145,7 +150,7 @@ func TestTwoMove(t *testing.T) {
 	c.place(1, 21)
 	c.place(2, 21)
 	c.run(1, 2)
-	c.put("/after", "1")
+	c.put("/after")
 	c.whole("/founded", "/after")
 }
 
@@ -164,7 +169,7 @@ func TestAllMove(t *testing.T) {
 		}
 		c.run(0, 1, 2)
 		key := fmt.Sprintf("/after/%d", x)
-		c.put(key, "1")
+		c.put(key)
 		c.whole("/founded", key)
 	}
 }
@@ -180,7 +185,7 @@ func TestAllMoveAndTell(t *testing.T) {
 		c.place(i, 41)
 	}
 	c.run(0, 1, 2)
-	c.put("/after", "1")
+	c.put("/after")
 	c.whole("/founded", "/after")
 }
 
@@ -192,6 +197,6 @@ func TestAddressesGoRound(t *testing.T) {
 	e0, e1, e2 := c.cfgs[0].Engine, c.cfgs[1].Engine, c.cfgs[2].Engine
 	e0.ListenPeerUrls, e1.ListenPeerUrls, e2.ListenPeerUrls = e1.ListenPeerUrls, e2.ListenPeerUrls, e0.ListenPeerUrls
 	c.run(0, 1, 2)
-	c.put("/after", "1")
+	c.put("/after")
 	c.whole("/founded", "/after")
 }

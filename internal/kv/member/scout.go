@@ -11,6 +11,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +70,8 @@ type scout struct {
 	engine    *embed.Etcd // nil while none runs
 	card      whereabouts.Card
 	met       map[whereabouts.ID]whereabouts.Meeting
+	givenUp   []whereabouts.ID
+	joining   bool     // anew, and without a vote until it has caught up
 	heard     []string // peer URLs that others told, the latest last
 	announced []string // the own peer URLs that the cluster has recorded
 	told      string   // the own peer URLs that the hints know
@@ -92,6 +96,8 @@ func newScout(m *Member, cfg *embed.Config) (*scout, error) {
 		s.hints = append(s.hints, Hints{Name: "--discovery-srv", Find: srvHints(cfg)})
 	}
 	s.hints = append(s.hints, m.cfg.Hints...)
+	_, err = os.Stat(filepath.Join(cfg.Dir, rejoinFile))
+	s.joining = err == nil
 	return s, nil
 }
 
@@ -114,6 +120,21 @@ func srvHints(cfg *embed.Config) func(context.Context) ([]string, error) {
 			return nil, err
 		}
 		return found.Endpoints, nil
+	}
+}
+
+// introduce says who this member is and where it last knew the others, before an
+// engine runs.
+func (s *scout) introduce(id identity, peers []url.URL, others []Other) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.card = whereabouts.Card{
+		Cluster: whereabouts.ID(id.cluster), ID: whereabouts.ID(id.member), Name: s.cfg.Name, PeerURLs: types.URLs(peers).StringSlice(),
+	}
+	for _, m := range others {
+		if m.ID != s.card.ID {
+			s.heard = append(s.heard, m.PeerURLs...)
+		}
 	}
 }
 
@@ -142,6 +163,7 @@ func (s *scout) me() (whereabouts.Card, bool) {
 	defer s.mu.Unlock()
 	c := s.card
 	c.Leader = s.engine != nil && s.engine.Server.Leader() != 0
+	c.GivenUp = s.givenUp
 	c.Met = map[whereabouts.ID][]string{}
 	for id, m := range s.met {
 		c.Met[id] = m.At
@@ -216,7 +238,7 @@ func (s *scout) watch(ctx context.Context) *pause {
 	defer tick.Stop()
 	// A healthy cluster elects a leader within two election timeouts.
 	patience := 2 * time.Duration(s.cfg.ElectionMs) * time.Millisecond
-	alone, lookedAt := time.Now(), time.Now() // since when there is no leader; when the own addresses were looked at
+	alone, lookedAt := time.Now(), time.Time{} // since when there is no leader; when the own addresses were looked at
 	wait := patience
 	for {
 		now := time.Now()
@@ -225,6 +247,7 @@ func (s *scout) watch(ctx context.Context) *pause {
 			if p := s.lookAtOwn(); p != nil {
 				return p
 			}
+			s.lookAtGivenUp(ctx)
 		}
 		if v := s.view(); v.Leader {
 			alone, wait = now, patience
@@ -262,11 +285,30 @@ func (s *scout) lookAtOwn() *pause {
 	return &pause{why: "the address of this machine is another now: " + joinURLs(peers)}
 }
 
+// lookAtGivenUp learns from the store who was given up.
+func (s *scout) lookAtGivenUp(ctx context.Context) {
+	s.mu.Lock()
+	e := s.engine
+	s.mu.Unlock()
+	if e == nil {
+		return
+	}
+	ids, err := givenUpIDs(ctx, e)
+	if err != nil {
+		s.log.Debug("cannot ask the store", "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.givenUp = ids
+}
+
 // settled is what is to do while there is a leader.
 func (s *scout) settled(ctx context.Context, v whereabouts.View) {
 	s.mu.Lock()
 	s.met, s.rehomes = nil, 0
 	s.mu.Unlock()
+	s.promote(ctx)
 	if err := s.announce(ctx, v); err != nil && ctx.Err() == nil {
 		s.log.Debug("cannot record this member's address yet", "err", err)
 	}

@@ -51,6 +51,9 @@ type Card struct {
 	// Met is where it has reached other members: hints for whoever asks, and
 	// nothing more.
 	Met map[ID][]string `json:"met,omitempty"`
+	// GivenUp are the members that were lost when the cluster was recovered: if one
+	// comes back, it has to join anew.
+	GivenUp []ID `json:"givenUp,omitempty"`
 }
 
 // Meeting is a member that was reached.
