@@ -23,6 +23,7 @@ type movable struct {
 func founded(t *testing.T, x int, change func(*Config)) *movable {
 	t.Helper()
 	c := &movable{t: t}
+	t.Cleanup(c.logs)
 	var entries []string
 	for i := range 3 {
 		name := fmt.Sprintf("n%d", i+1)
@@ -66,11 +67,16 @@ func (c *movable) run(which ...int) {
 		select {
 		case <-readies[i]:
 		case <-time.After(30 * time.Second):
-			var logs strings.Builder
-			for n, m := range c.members {
-				fmt.Fprintf(&logs, "n%d:\n%s", n+1, m.log)
-			}
-			c.t.Fatalf("n%d is not ready\n%s", i+1, &logs)
+			c.t.Fatalf("n%d is not ready", i+1)
+		}
+	}
+}
+
+// logs shows what the members said, if that is of interest.
+func (c *movable) logs() {
+	for i, m := range c.members {
+		if c.t.Failed() && m != nil {
+			c.t.Logf("n%d:\n%s", i+1, m.log)
 		}
 	}
 }

@@ -84,9 +84,11 @@ func TestRecoverAndNewMembers(t *testing.T) {
 	entries := []string{"n1=" + c.peer(0)}
 	for _, i := range []int{1, 2} {
 		c.place(i, 62)
-		if _, err := v3(t, c.members[0]).MemberAdd(t.Context(), []string{c.peer(i)}); err != nil {
-			t.Fatal(err)
-		}
+		client := v3(t, c.members[0])
+		eventually(t, 20*time.Second, "a cluster that is well enough to take one in", func() bool {
+			_, err := client.MemberAdd(t.Context(), []string{c.peer(i)})
+			return err == nil
+		})
 		name := fmt.Sprintf("new%d", i)
 		entries = append(entries, name+"="+c.peer(i))
 		e := c.cfgs[i].Engine
