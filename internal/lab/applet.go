@@ -74,6 +74,7 @@ Nothing of them can be reached from outside; their disks are in memory.`,
 		faultCommand(env, "heal", "put the cable back in", "is reachable", (*machines.Lab).Heal),
 		faultCommand(env, "kill", "cut the power; the disk stays", "is off", (*machines.Lab).Kill),
 		faultCommand(env, "boot", "power on, with the same disk and machine id", "", (*machines.Lab).Boot),
+		readdressCommand(env),
 		faultCommand(env, "freeze", "stop every process of the machine where it is", "is frozen",
 			func(l *machines.Lab, _ context.Context, m string) error { return l.Freeze(m) }),
 		faultCommand(env, "thaw", "let a frozen machine go on", "goes on",
@@ -274,6 +275,30 @@ func faultCommand(env applet.Env, name, short, done string, do func(*machines.La
 				}
 				if done != "" {
 					fmt.Fprintf(env.Stderr, "%s %s after %s\n", machine, done, since(began))
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func readdressCommand(env applet.Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "readdress MACHINE...",
+		Short: "give machines that are off other addresses",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			byLab := map[string][]string{}
+			for _, machine := range args {
+				byLab[machines.Of(machine)] = append(byLab[machines.Of(machine)], machine)
+			}
+			for prefix, names := range byLab {
+				l, err := open(env, prefix)
+				if err != nil {
+					return err
+				}
+				if err := l.Readdress(cmd.Context(), names...); err != nil {
+					return err
 				}
 			}
 			return nil

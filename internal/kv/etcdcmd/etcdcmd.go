@@ -34,6 +34,11 @@ func Applet() applet.Applet {
 }
 
 func run(ctx context.Context, env applet.Env) int {
+	if len(env.Args) > 0 && env.Args[0] == "recover" {
+		err := runRecover(ctx, env)
+		fault.Print(env.Stderr, "etcd recover", err)
+		return fault.ExitCode(err)
+	}
 	o := newOptions()
 	err := o.parse(env)
 	switch {

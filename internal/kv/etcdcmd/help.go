@@ -19,7 +19,7 @@ var groups = []struct {
 		"name", "data-dir", "wal-dir", "listen-client-urls", "advertise-client-urls", "listen-client-http-urls",
 		"listen-peer-urls", "initial-advertise-peer-urls", "config-file", "version",
 	}, nil},
-	{"The cluster", []string{"strict-reconfig-check", "pre-vote", "force-new-cluster", "heartbeat-interval", "election-timeout", "max-learners"},
+	{"The cluster", []string{"peer-hints", "strict-reconfig-check", "pre-vote", "force-new-cluster", "heartbeat-interval", "election-timeout", "max-learners"},
 		[]string{"initial-cluster", "discovery"}},
 	{"Proxy: serves clients without being a member", []string{"proxy"}, []string{"proxy-"}},
 	{"Security", []string{
@@ -36,7 +36,7 @@ var groups = []struct {
 
 // usage writes all flags by group. Every flag is in exactly one.
 func (o *options) usage(w io.Writer) {
-	fmt.Fprintf(w, "usage: etcd [FLAGS]\n\nRuns one member of the store. v2 (HTTP) and v3 (gRPC) share its client addresses.\n"+
+	fmt.Fprintf(w, "usage: etcd [FLAGS]\n       etcd recover --data-dir DIR [FLAGS]\n\nRuns one member of the store. v2 (HTTP) and v3 (gRPC) share its client addresses.\n"+
 		"A flag may have one dash or two, and --some-flag can also be set as ETCD_SOME_FLAG.\n")
 	shown := map[string]bool{}
 	for i, g := range groups {

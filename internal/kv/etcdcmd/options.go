@@ -62,6 +62,7 @@ func newOptions() *options {
 	fs.BoolVar(&o.version, "version", false, "Print the version and exit.")
 	fs.BoolVar(&o.cfg.AllowPlainHTTP, "allow-plain-http", false, "Permit http:// beyond loopback, for clients and peers: whoever reaches the port can read and write everything.")
 	fs.BoolVar(&o.cfg.AllowAnonymousTLS, "allow-anonymous-https", false, "Permit https:// beyond loopback without client certificates.")
+	fs.Var(flags.NewStringsValue(""), "peer-hints", "List of peer URLs, names in them as you like, at which to look for the other members when they are not where they were.")
 	fs.StringVar(&o.addr, "addr", "", "etcd 0.4: `HOST:PORT` that clients use. Served, together with 127.0.0.1:PORT, and advertised.")
 	fs.StringVar(&o.bindAddr, "bind-addr", "", "etcd 0.4: `HOST[:PORT]` to serve clients on, where it differs from -addr.")
 	fs.StringVar(&o.peerAddr, "peer-addr", "", "etcd 0.4: `HOST:PORT` that other members use. Served and advertised.")
@@ -86,8 +87,8 @@ func (o *options) ownDefaults() {
 		o.flags.Lookup(name).DefValue = value
 	}
 	o.cfg.Engine.LogFormat = "console"
-	o.flags.Lookup("advertise-client-urls").Usage = "List of this member's client URLs to tell to clients. By default those it listens on."
-	o.flags.Lookup("initial-advertise-peer-urls").Usage = "List of this member's peer URLs to tell to the others. By default those it listens on."
+	o.flags.Lookup("advertise-client-urls").Usage = "List of this member's client URLs to tell to clients. By default those it listens on, with the machine's own address for 0.0.0.0."
+	o.flags.Lookup("initial-advertise-peer-urls").Usage = "List of this member's peer URLs to tell to the others. By default those it listens on, with the machine's own address for 0.0.0.0. A member that comes back with others has the cluster record them."
 }
 
 // parse reads the arguments, then the environment, then the file: the first to
@@ -179,6 +180,7 @@ func (o *options) apply() error {
 	if e.Dir == "" {
 		e.Dir = e.Name + ".etcd"
 	}
+	o.cfg.PeerHints = flags.StringsFromFlag(fs, "peer-hints")
 	return errors.Join(
 		o.checkWays(),
 		o.addresses("listen-client-urls", "advertise-client-urls", o.addr, o.bindAddr, e.ClientTLSInfo.CertFile != "", true),

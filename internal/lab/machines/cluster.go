@@ -45,9 +45,10 @@ func members(n int) int {
 // clients of other machines use TLS with certificates of the lab's authority;
 // loopback is plain, on the classic ports, as the talks and tools expect.
 func etcdEnv(m Machine, members []Machine) string {
-	var peers []string
+	var peers, hints []string
 	for _, p := range members {
 		peers = append(peers, p.Name+"="+peerURL(p))
+		hints = append(hints, "https://"+p.Name+":2380") // /etc/hosts is the lab's DNS
 	}
 	return strings.Join([]string{
 		"ETCD_NAME=" + m.Name,
@@ -58,6 +59,7 @@ func etcdEnv(m Machine, members []Machine) string {
 		"ETCD_INITIAL_ADVERTISE_PEER_URLS=" + peerURL(m),
 		"ETCD_INITIAL_CLUSTER=" + strings.Join(peers, ","),
 		"ETCD_INITIAL_CLUSTER_STATE=new",
+		"ETCD_PEER_HINTS=" + strings.Join(hints, ","),
 		"ETCD_INITIAL_CLUSTER_TOKEN=lab",
 		"ETCD_TRUSTED_CA_FILE=" + caFile,
 		"ETCD_CERT_FILE=" + certFile,

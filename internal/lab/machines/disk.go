@@ -46,15 +46,20 @@ var masked = []string{
 	"systemd-firstboot.service", "systemd-networkd-wait-online.service",
 }
 
+// hosts is /etc/hosts of every machine.
+func hosts(all []Machine) string {
+	text := "127.0.0.1 localhost\n"
+	for _, m := range all {
+		text += m.Address + " " + m.Name + "\n"
+	}
+	return text
+}
+
 // machineFiles are the files that make a machine itself.
 func machineFiles(m Machine, all []Machine, id string) map[string]string {
-	hosts := "127.0.0.1 localhost\n"
-	for _, other := range all {
-		hosts += other.Address + " " + other.Name + "\n"
-	}
 	return map[string]string{
 		"/etc/hostname":                         m.Name + "\n",
-		"/etc/hosts":                            hosts,
+		"/etc/hosts":                            hosts(all),
 		"/etc/machine-id":                       id + "\n",
 		"/etc/fstab":                            "",
 		"/etc/crypttab":                         "",

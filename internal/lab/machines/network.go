@@ -59,6 +59,15 @@ func (l *Lab) plug(ctx context.Context, m Machine) error {
 	)
 }
 
+// replug gives the machine's eth0 another address in place of the one it had.
+func (l *Lab) replug(ctx context.Context, m Machine) error {
+	ns := l.machineNamespace(m.Name)
+	return ipAll(ctx,
+		"-n "+ns+" addr flush dev eth0",
+		"-n "+ns+" addr add "+m.Address+"/24 dev eth0",
+	)
+}
+
 // setLink puts the machine's end at the bridge up or down.
 func (l *Lab) setLink(ctx context.Context, machine, state string) error {
 	return ipAll(ctx, "-n "+l.Namespace()+" link set "+machine+" "+state)

@@ -64,7 +64,7 @@ func (a *authority) issue(m Machine) (cert, key string, err error) {
 	t.KeyUsage = x509.KeyUsageDigitalSignature
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	t.DNSNames = []string{m.Name, "localhost"}
-	t.IPAddresses = []net.IP{net.ParseIP(m.Address), net.IPv4(127, 0, 0, 1)}
+	t.IPAddresses = []net.IP{net.ParseIP(m.Address), net.ParseIP(other(m.Address)), net.IPv4(127, 0, 0, 1)}
 	signed, err := x509.CreateCertificate(rand.Reader, t, a.cert, private.Public(), a.key)
 	if err != nil {
 		return "", "", fmt.Errorf("make a certificate for %s: %w", m.Name, err)
