@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -59,11 +60,26 @@ func Recover(ctx context.Context, h Holding, own string, log *slog.Logger) (asid
 	if err != nil {
 		return aside, fmt.Errorf("start the engine alone on %s: %w", h.Dir, err)
 	}
-	defer func() {
-		engineLog.enter(stopping)
-		e.Close()
-	}()
-	return aside, recordGivenUp(ctx, e, h, now)
+	err = recordGivenUp(ctx, e, h, now)
+	engineLog.enter(stopping)
+	e.Close()
+	return aside, errors.Join(err, keepOwner(h.Dir), keepOwner(walDir(h.Dir, own)))
+}
+
+// keepOwner gives what root has written below dir to whom the directory belongs: the
+// member may run as a user of its own.
+func keepOwner(dir string) error {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || os.Getuid() != 0 {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, int(owner.Uid), int(owner.Gid)))
+	})
 }
 
 // recordGivenUp waits for the engine and writes down who is no longer a member.
