@@ -231,6 +231,11 @@ func (s *scout) promote(ctx context.Context) {
 	if e == nil || !joining {
 		return
 	}
+	select {
+	case <-e.Server.ReadyNotify():
+	default:
+		return // it has not yet read in the log that it has no vote
+	}
 	if e.Server.IsLearner() {
 		ctx, cancel := context.WithTimeout(e.Server.AuthStore().WithRoot(ctx), askTimeout)
 		defer cancel()
