@@ -51,6 +51,7 @@ func params(t *testing.T, pattern string) testscript.Params {
 			"retry":    retry,
 			"code":     wantCode,
 			"issue":    issue,
+			"dns":      serveZone,
 		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +36,7 @@ func TestOwnNetwork(t *testing.T) {
 	}
 	if os.Getenv(inNetwork) != "" {
 		loopbackUp(t)
+		askLoopback(t)
 		testscript.Run(t, params(t, os.Getenv(inNetwork)))
 		return
 	}
@@ -45,7 +47,7 @@ func TestOwnNetwork(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			args := []string{"--net"}
+			args := []string{"--net", "--mount"}
 			if os.Geteuid() != 0 {
 				args = append(args, "--map-root-user")
 			}
@@ -74,6 +76,57 @@ func loopbackUp(t *testing.T) {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
 		t.Fatalf("loopback: %v", err)
 	}
+}
+
+// askLoopback makes 127.0.0.1 the only name server of this process and its children,
+// in mounts of their own.
+func askLoopback(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(file, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		t.Fatalf("name server: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount("/etc/resolv.conf", unix.MNT_DETACH) })
+}
+
+// serveZone is "dns FILE": answers for the records of a zone file (RFC 1035, section
+// 5) at 127.0.0.1:53 until the end of the script.
+func serveZone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: dns FILE")
+	}
+	var records []dns.RR
+	zone := dns.NewZoneParser(strings.NewReader(ts.ReadFile(args[0])), ".", args[0])
+	for rr, ok := zone.Next(); ok; rr, ok = zone.Next() {
+		records = append(records, rr)
+	}
+	ts.Check(zone.Err())
+	conn, err := net.ListenPacket("udp", "127.0.0.1:53")
+	ts.Check(err)
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		w.WriteMsg(answer(records, r))
+	})}
+	go server.ActivateAndServe()
+	ts.Defer(func() { server.Shutdown() })
+}
+
+// answer is NXDOMAIN for a name without records.
+func answer(records []dns.RR, r *dns.Msg) *dns.Msg {
+	m := new(dns.Msg).SetReply(r)
+	m.Rcode = dns.RcodeNameError
+	for _, rr := range records {
+		if !strings.EqualFold(rr.Header().Name, r.Question[0].Name) {
+			continue
+		}
+		m.Rcode = dns.RcodeSuccess
+		if rr.Header().Rrtype == r.Question[0].Qtype {
+			m.Answer = append(m.Answer, rr)
+		}
+	}
+	return m
 }
 
 // wantCode is "code N COMMAND...": runs the command and wants it to end with exit

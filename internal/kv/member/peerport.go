@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
@@ -17,6 +18,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
+	"golang.org/x/sys/unix"
 
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/front"
@@ -71,11 +73,13 @@ func bindPeers(cfg *embed.Config) (p *peerPort, err error) {
 	}
 	p = &peerPort{urls: slices.Clone(cfg.ListenPeerUrls), failed: make(chan error, len(cfg.ListenPeerUrls))}
 	for i, u := range p.urls {
-		opts := []transport.ListenerOption{transport.WithTimeout(rafthttp.ConnReadTimeout, rafthttp.ConnWriteTimeout)}
+		opts := []transport.ListenerOption{
+			transport.WithTimeout(rafthttp.ConnReadTimeout, rafthttp.ConnWriteTimeout), peerSocket(cfg.SocketOpts),
+		}
 		if u.Scheme == "https" || u.Scheme == "unixs" {
 			opts = append(opts, transport.WithTLSInfo(&cfg.PeerTLSInfo))
 		}
-		l, err := front.Bind(u, "peer", cfg.SocketOpts, opts...)
+		l, err := front.Bind(u, "peer", transport.SocketOpts{}, opts...)
 		if err != nil {
 			p.closeListeners()
 			return nil, err
@@ -84,6 +88,36 @@ func bindPeers(cfg *embed.Config) (p *peerPort, err error) {
 		p.urls[i] = front.Bound(u, l.Addr())
 	}
 	return p, nil
+}
+
+// unackedLimit is how long the other side of a peer connection may leave what was
+// sent to it unacknowledged.
+const unackedLimit = 5 * time.Second
+
+// peerSocket gives up connections on which nothing is acknowledged any more
+// (TCP_USER_TIMEOUT, tcp(7)). A member that was cut off and comes back is otherwise
+// spoken to on the old connection alone, when its retransmission timer fires: after a
+// cut of half a minute that is up to half a minute later. Multipath TCP, which Go
+// listens with, does not know the option.
+func peerSocket(reuse transport.SocketOpts) transport.ListenerOption {
+	return func(o *transport.ListenerOptions) {
+		o.ListenConfig.SetMultipathTCP(false)
+		o.ListenConfig.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+			controlErr := raw.Control(func(fd uintptr) { err = setPeerSocket(int(fd), reuse) })
+			return errors.Join(controlErr, err)
+		}
+	}
+}
+
+func setPeerSocket(fd int, reuse transport.SocketOpts) error {
+	errs := []error{unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedLimit.Milliseconds()))}
+	if reuse.ReuseAddress {
+		errs = append(errs, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	}
+	if reuse.ReusePort {
+		errs = append(errs, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	}
+	return errors.Join(errs...)
 }
 
 // serve begins to answer; own is what the member answers itself, by path.
