@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -119,6 +120,13 @@ func (o *options) runMember(ctx context.Context, log *slog.Logger, fresh bool, r
 			return err
 		}
 	}
+	if o.discovery != "" {
+		hints, err := o.hints(log)
+		if err != nil {
+			return err
+		}
+		o.cfg.Hints = append(o.cfg.Hints, hints)
+	}
 	m := member.New(o.cfg, member.Deps{Log: log})
 	return m.Run(ctx, func() {
 		if err := bootstrap.Forget(e.Dir); err != nil {
@@ -152,6 +160,33 @@ func (o *options) join(ctx context.Context, log *slog.Logger) error {
 	}
 	e.InitialCluster, e.InitialClusterToken = cluster.Initial, cluster.Token
 	return nil
+}
+
+// hints lets a member whose cluster has moved look for the others at its discovery
+// token, and keeps its own entry there true.
+func (o *options) hints(log *slog.Logger) (member.Hints, error) {
+	cfg, err := o.bootstrap(log)
+	if err != nil {
+		return member.Hints{}, err
+	}
+	token, err := bootstrap.Open(cfg.URL, cfg.Proxy, cfg.TLS)
+	if err != nil {
+		return member.Hints{}, err
+	}
+	return member.Hints{
+		Name: "--discovery",
+		Find: func(ctx context.Context) ([]string, error) {
+			found, err := token.Hints(ctx)
+			var urls []string
+			for _, h := range found {
+				urls = append(urls, h.PeerURLs...)
+			}
+			return urls, err
+		},
+		Tell: func(ctx context.Context, id uint64, name string, peerURLs []string) error {
+			return token.Renew(ctx, strconv.FormatUint(id, 16), name, peerURLs)
+		},
+	}, nil
 }
 
 // bootstrap is what a member and a proxy have in common in front of a token.

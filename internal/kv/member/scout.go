@@ -75,8 +75,9 @@ type scout struct {
 	heard     []string // peer URLs that others told, the latest last
 	announced []string // the own peer URLs that the cluster has recorded
 	told      string   // the own peer URLs that the hints know
-	rehomes   int      // in a row, without a leader in between
-	rehomed   bool     // and not announced since
+	tellNext  time.Time
+	rehomes   int  // in a row, without a leader in between
+	rehomed   bool // and not announced since
 }
 
 func newScout(m *Member, cfg *embed.Config) (*scout, error) {
@@ -421,13 +422,21 @@ func (s *scout) suggestions(ctx context.Context) []string {
 	return urls
 }
 
+// tellInterval is between two attempts to reach a place of hints that is away.
+const tellInterval = 10 * time.Second
+
 // tell makes the own addresses known to the hints that can be told, once for each
 // address.
 func (s *scout) tell(ctx context.Context) {
 	s.mu.Lock()
-	card, told := s.card, s.told
+	card, now := s.card, time.Now()
+	own := strings.Join(card.PeerURLs, ",")
+	due := own != s.told && now.After(s.tellNext)
+	if due {
+		s.tellNext = now.Add(tellInterval)
+	}
 	s.mu.Unlock()
-	if now := strings.Join(card.PeerURLs, ","); now == told {
+	if !due {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -443,7 +452,7 @@ func (s *scout) tell(ctx context.Context) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = strings.Join(card.PeerURLs, ",")
+	s.told = own
 }
 
 // askAll asks several addresses at once; those that give no card are left out.
