@@ -111,7 +111,7 @@ func (o *options) runMember(ctx context.Context, log *slog.Logger, fresh bool, r
 	switch {
 	case o.discovery == "":
 	case !fresh:
-		log.Info("discovery is of no effect: the data directory has a member already", "at", o.discovery, "data", e.Dir)
+		log.Info("the data directory has a member already: discovery only tells where the others are", "at", o.discovery, "data", e.Dir)
 		if err := bootstrap.Forget(e.Dir); err != nil {
 			return err
 		}

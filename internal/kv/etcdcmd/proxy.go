@@ -35,7 +35,7 @@ type proxyWaits struct{ failure, refresh, dial, write, read uint }
 // The names of these flags and their defaults are those of etcd 2.x and 3.4.
 func (o *options) discoveryFlags() {
 	fs := o.flags
-	fs.StringVar(&o.discovery, "discovery", "", "`URL` of a discovery token, as 'flotilla discovery new' prints it: found a cluster with the others that are given it. Of no effect on a later start. --discovery-cert, -key and -cacert count for https.")
+	fs.StringVar(&o.discovery, "discovery", "", "`URL` of a discovery token, as 'flotilla discovery new' prints it: found a cluster with the others that are given it. On a later start the members find each other there when their addresses have changed. --discovery-cert, -key and -cacert count for https.")
 	fs.Var(choice(&o.fallback, fallbackProxy, fallbackExit), "discovery-fallback", "What to do when the token is full: 'proxy' to become a proxy, or 'exit'.")
 	fs.StringVar(&o.discoveryProxy, "discovery-proxy", "", "`URL` of an HTTP proxy on the way to --discovery.")
 }
