@@ -34,6 +34,11 @@ Global=true
 	// and the unit has stopped.
 	handOver = 10 * time.Second
 
+	// heard is how long it may take until a member that was cut off and is reachable
+	// again answers with the others' consent: not for as long as it was away, which
+	// is when TCP would try again.
+	heard = 5 * time.Second
+
 	// coldStart is how long a machine may take to run its units from the last known
 	// schedule: it first gives the store time to be back.
 	coldStart = time.Minute
@@ -372,6 +377,13 @@ func TestCutOff(t *testing.T) {
 	if err := lab.Heal(t.Context(), victim); err != nil {
 		t.Fatal(err)
 	}
+	c.eventually(heard, "the store answers on "+victim, func() error {
+		out, err := c.try(victim, "etcdctl", "--no-sync", "get", "--quorum", "/_coreos.com/")
+		if err != nil && strings.Contains(out, "is a directory") {
+			return nil
+		}
+		return err
+	})
 	c.neverTwiceFor(handOver, 20*time.Second)
 	c.recovered("the return of " + victim)
 	others := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim && l.unit != "beat.service" })
