@@ -62,9 +62,20 @@ demo: ## three machines, a unit, a power cut: the whole story in a minute or two
 	@$(BIN) lab demo
 
 .PHONY: bench
-bench: build ## the figures that the documents quote (root: lab machines)
+bench: build bench-store ## the figures that the documents quote (root: lab machines)
 	@scripts/need $(LAB_NEEDS) curl:curl
 	$(GO) run ./lab/bench $(BENCH_ARGS)
+
+.PHONY: bench-store
+bench-store: build ## the store beside Debian's etcd 3.4, some seven minutes
+	@scripts/need /usr/bin/etcd:etcd-server
+	$(GO) run ./lab/bench/store $(BENCH_STORE_ARGS)
+
+.PHONY: oracle
+oracle: ## 100,000 random requests against each judge of the v2 API, and 20,000 against a running etcd 3.4
+	@scripts/need /usr/bin/etcd:etcd-server
+	$(GO) test -count=1 -timeout 60m -v -run 'TestOracle$$' ./internal/kv/v2 ./internal/kv/mvcc -args -oracle.requests=100000
+	$(GO) test -count=1 -timeout 60m -v -run 'TestLive$$' ./internal/kv/v2http -args -live.requests=20000
 
 FUZZTIME ?= 60s
 .PHONY: fuzz

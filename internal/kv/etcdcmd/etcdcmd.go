@@ -76,6 +76,9 @@ func serve(ctx context.Context, env applet.Env, o *options) error {
 		Name:        name,
 		StopTimeout: stopTimeout,
 		Run: func(ctx context.Context, ready func()) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go giveRoom(ctx)
 			defer lifecycle.Notify("STOPPING=1")
 			return o.run(ctx, log, ready)
 		},

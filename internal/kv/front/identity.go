@@ -35,3 +35,13 @@ func ShowTLS(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// Plain reports whether a connection that a front has handed over is one without TLS.
+func Plain(conn net.Conn) bool {
+	r, ok := conn.(*replay)
+	if !ok {
+		return false
+	}
+	_, secure := r.Conn.(*tls.Conn)
+	return !secure
+}

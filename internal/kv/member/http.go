@@ -27,15 +27,8 @@ import (
 // handler is all that the member says over HTTP/1: the v2 API, and beside it what
 // the engine offers to monitoring. Only the latter goes through a multiplexer: v2
 // paths have to arrive as they were sent.
-func (m *Member) handler(s *etcdserver.EtcdServer, cfg *embed.Config, store *mvcc.Store, guard *gate.Gate, json *jsonGateway, stopping context.Context) http.Handler {
-	v2 := v2http.New(v2http.Config{
-		Store:   store,
-		Info:    info{s},
-		Log:     m.log,
-		Gate:    guard,
-		Origins: slices.Sorted(maps.Keys(cfg.CORS)),
-	})
-	v2 = endWatches(v2, stopping)
+func (m *Member) handler(s *etcdserver.EtcdServer, cfg *embed.Config, keys http.Handler, guard *gate.Gate, json *jsonGateway, stopping context.Context) http.Handler {
+	v2 := endWatches(keys, stopping)
 	beside := embed.WrapCORS(cfg.CORS, besideV2(s, cfg, guard, json))
 	return allowHosts(s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isBeside(r.URL.Path) {
@@ -44,6 +37,16 @@ func (m *Member) handler(s *etcdserver.EtcdServer, cfg *embed.Config, store *mvc
 		}
 		v2.ServeHTTP(w, r)
 	}))
+}
+
+func (m *Member) v2Config(s *etcdserver.EtcdServer, cfg *embed.Config, store *mvcc.Store, guard *gate.Gate) v2http.Config {
+	return v2http.Config{
+		Store:   store,
+		Info:    info{s},
+		Log:     m.log,
+		Gate:    guard,
+		Origins: slices.Sorted(maps.Keys(cfg.CORS)),
+	}
 }
 
 // isBeside tells the engine's paths from those of the v2 API.
@@ -79,13 +82,17 @@ func besideV2(s *etcdserver.EtcdServer, cfg *embed.Config, guard *gate.Gate, jso
 // that it points there (DNS rebinding).
 func allowHosts(s *etcdserver.EtcdServer, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := httputil.GetHostname(r)
-		if r.TLS == nil && !s.AccessController.IsHostWhitelisted(host) {
-			http.Error(w, fmt.Sprintf("host %q is not served here: use https, or add it to --host-whitelist", host), http.StatusMisdirectedRequest)
+		if r.TLS == nil && !allowedHost(s, r.Host) {
+			http.Error(w, fmt.Sprintf("host %q is not served here: use https, or add it to --host-whitelist", httputil.GetHostname(r)), http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// allowedHost takes a Host header.
+func allowedHost(s *etcdserver.EtcdServer, host string) bool {
+	return s.AccessController.IsHostWhitelisted(httputil.GetHostname(&http.Request{Host: host}))
 }
 
 // info tells the v2 API about the member.

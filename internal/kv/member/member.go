@@ -418,6 +418,7 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, pauses <-chan *pause,
 	defer client.Close()
 	store := mvcc.New(mvcc.Config{
 		Client:      client,
+		Engine:      e.Server,
 		Log:         m.log,
 		Active:      func() bool { return e.Server.Leader() == e.Server.MemberID() },
 		KeepHistory: e.Config().AutoCompactionRetention != "0",

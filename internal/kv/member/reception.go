@@ -20,17 +20,22 @@ import (
 
 	"flotilla/api/keys"
 	"flotilla/internal/kv/front"
+	"flotilla/internal/kv/v2http"
 )
 
 // headerTimeout is how long a request may take to arrive as far as its header. The
 // front is as patient with the first bytes of a connection.
 const headerTimeout = 5 * time.Minute
 
+// idleTimeout is how long a connection may wait for its next request.
+const idleTimeout = 5 * time.Minute
+
 // reception is where clients arrive for the member's whole life. While no engine
 // takes part in the cluster it answers itself, and says why.
 type reception struct {
 	front  *front.Front
 	http   *http.Server
+	lane   *v2http.Lane            // answers what is simple before it comes to http
 	now    atomic.Pointer[servers] // nil: closed
 	shut   *grpc.Server            // answers gRPC while closed
 	failed chan error              // the HTTP server ended by itself; buffered
@@ -48,9 +53,11 @@ func newReception(f *front.Front, log *slog.Logger) *reception {
 		ConnContext:       front.ConnContext,
 		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // complaints about clients
+		IdleTimeout:       idleTimeout,
 	}
+	r.lane = v2http.NewLane(f.HTTP(), front.Plain, r.enter)
 	r.wg.Go(func() {
-		err := r.http.Serve(f.HTTP())
+		err := r.http.Serve(r.lane)
 		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			r.failed <- fmt.Errorf("HTTP server: %w", err)
 		}
@@ -106,6 +113,7 @@ func (r *reception) end() {
 	r.front.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
+	r.wg.Go(func() { r.lane.Shutdown(ctx) })
 	if r.http.Shutdown(ctx) != nil {
 		r.http.Close()
 	}
@@ -121,6 +129,16 @@ func (r *reception) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	r.away(w, req)
+}
+
+// enter lets a simple request in to the store if it is open, to everybody, and
+// serves that host.
+func (r *reception) enter(host string) v2http.Desk {
+	s := r.now.Load()
+	if s == nil || !s.guard.Open() || !allowedHost(s.engine, host) || !s.calls.enter() {
+		return nil
+	}
+	return s
 }
 
 // away answers for a store that is not there: what asks about its health gets the

@@ -26,6 +26,7 @@ import (
 	"flotilla/internal/kv/front"
 	"flotilla/internal/kv/gate"
 	"flotilla/internal/kv/mvcc"
+	"flotilla/internal/kv/v2http"
 )
 
 // stopGrace is how long requests that run may take to finish when the member
@@ -36,7 +37,11 @@ const stopGrace = time.Second
 // of the v2 API and what is beside it.
 type servers struct {
 	grpc   *grpc.Server
+	engine *etcdserver.EtcdServer
+	guard  *gate.Gate
+	keys   *v2http.Handler
 	http   http.Handler
+	alive  context.Context    // until hurry
 	calls  *inflight          // requests that run, but for gRPC streams
 	unwait context.CancelFunc // ends the v2 watches
 	hurry  context.CancelFunc // ends all other HTTP requests
@@ -47,7 +52,7 @@ type servers struct {
 
 func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, guard *gate.Gate, f *front.Front) (*servers, error) {
 	cfg := e.Config()
-	s := &servers{calls: newInflight(), failed: make(chan error, 1)}
+	s := &servers{engine: e.Server, guard: guard, calls: newInflight(), failed: make(chan error, 1)}
 	s.grpc = newGRPC(e.Server, &cfg, guard, s.calls)
 	if cfg.EnableGRPCGateway {
 		var err error
@@ -57,10 +62,18 @@ func (m *Member) newServers(e *embed.Etcd, store *mvcc.Store, guard *gate.Gate, 
 	}
 	stopping, unwait := context.WithCancel(context.Background())
 	hurrying, hurry := context.WithCancel(context.Background())
-	s.unwait, s.hurry = unwait, hurry
-	s.http = endWith(front.ShowTLS(m.handler(e.Server, &cfg, store, guard, s.json, stopping)), hurrying)
+	s.unwait, s.hurry, s.alive = unwait, hurry, hurrying
+	s.keys = v2http.New(m.v2Config(e.Server, &cfg, store, guard))
+	s.http = endWith(front.ShowTLS(m.handler(e.Server, &cfg, s.keys, guard, s.json, stopping)), hurrying)
 	return s, nil
 }
+
+// Keys, Context and Leave are for requests on the lane, which have entered s.calls.
+func (s *servers) Keys() *v2http.Handler    { return s.keys }
+func (s *servers) Context() context.Context { return s.alive }
+func (s *servers) Leave()                   { s.calls.leave() }
+
+var _ v2http.Desk = (*servers)(nil)
 
 // newGRPC is the v3 API as the engine serves it, on connections that the front has
 // accepted.

@@ -80,7 +80,7 @@ func (f file) refuses(o call) bool {
 func TestLinearizable(t *testing.T) {
 	engine := kvtest.Start(t)
 	gateways := []*Store{
-		start(t, Config{Client: kvtest.InProcess(t, engine)}),
+		start(t, inProcess(t, engine)),
 		start(t, Config{Client: kvtest.Dial(t, engine)}),
 	}
 	const clients, each = 8, 100
@@ -145,7 +145,7 @@ func ask(t *testing.T, s *Store, r v2.Request) call {
 // the index after the last, sees all that many writers do, in order.
 func TestWatchHasNoGap(t *testing.T) {
 	engine := kvtest.Start(t)
-	a := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	a := start(t, inProcess(t, engine))
 	b := start(t, Config{Client: kvtest.Dial(t, engine)})
 	const writers, each = 6, 150
 	var wg sync.WaitGroup
@@ -179,7 +179,7 @@ func TestWatchHasNoGap(t *testing.T) {
 func TestPostOrder(t *testing.T) {
 	engine := kvtest.Start(t)
 	gateways := []*Store{
-		start(t, Config{Client: kvtest.InProcess(t, engine)}),
+		start(t, inProcess(t, engine)),
 		start(t, Config{Client: kvtest.Dial(t, engine)}),
 	}
 	type made struct {
@@ -212,7 +212,7 @@ func TestPostOrder(t *testing.T) {
 
 // TestPostNameIsItsIndex at one gateway, whatever else is written there.
 func TestPostNameIsItsIndex(t *testing.T) {
-	s := start(t, Config{Client: kvtest.InProcess(t, kvtest.Start(t))})
+	s := start(t, inProcess(t, kvtest.Start(t)))
 	var wg sync.WaitGroup
 	for id := range 6 {
 		wg.Go(func() {

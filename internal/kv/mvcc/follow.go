@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -69,20 +71,11 @@ func (s *Store) follow(ctx context.Context, following func()) error {
 		from = tree.Index()
 	}
 	following()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for resp := range s.cfg.Client.Watch(ctx, v2.RangeStart, clientv3.WithRange(v2.RangeEnd),
-		clientv3.WithRev(int64(from)+1), clientv3.WithFragment()) {
-		if resp.CompactRevision != 0 {
-			s.abandon()
-			return fmt.Errorf("watch from revision %d: %w: history begins at %d", from+1, errGap, resp.CompactRevision)
-		}
-		if err := resp.Err(); err != nil {
-			return fmt.Errorf("watch from revision %d: %w", from+1, err)
-		}
-		s.take(resp)
+	err := s.backend.watch(ctx, from, s.take)
+	if errors.Is(err, errGap) {
+		s.abandon()
 	}
-	return fmt.Errorf("watch from revision %d: the watch has ended", from+1)
+	return fmt.Errorf("watch from revision %d: %w", from+1, err)
 }
 
 // abandon gives up the tree, which has missed something.
@@ -154,36 +147,35 @@ func (s *Store) failWatches(err error) {
 }
 
 // take feeds the tree with what the watch delivered.
-func (s *Store) take(resp clientv3.WatchResponse) {
+func (s *Store) take(u update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
-	for _, c := range commits(resp.Events) {
+	for _, c := range commits(u.events) {
 		for _, change := range s.tree.Apply(c, now) {
 			s.publish(change)
 		}
 	}
-	if resp.IsProgressNotify() {
-		s.tree.Advance(uint64(resp.Header.Revision))
-	}
+	s.tree.Advance(u.progress)
 	s.wake()
 }
 
-// commits groups events by revision. The events of one revision are never
-// spread over two responses.
-func commits(events []*clientv3.Event) []v2.Commit {
-	var out []v2.Commit
-	for _, e := range events {
+// commits groups events by revision.
+func commits(events []*mvccpb.Event) []v2.Commit {
+	out := make([]v2.Commit, 0, len(events))
+	kvs := make([]v2.KV, len(events))
+	for i, e := range events {
 		revision := uint64(e.Kv.ModRevision)
-		if len(out) == 0 || out[len(out)-1].Revision != revision {
-			out = append(out, v2.Commit{Revision: revision})
-		}
-		c := &out[len(out)-1]
-		c.KVs = append(c.KVs, v2.KV{
+		kvs[i] = v2.KV{
 			Key: string(e.Kv.Key), Value: string(e.Kv.Value),
 			Created: uint64(e.Kv.CreateRevision), Modified: revision,
-			Deleted: e.Type == clientv3.EventTypeDelete,
-		})
+			Deleted: e.Type == mvccpb.Event_DELETE,
+		}
+		if n := len(out); n > 0 && out[n-1].Revision == revision {
+			out[n-1].KVs = kvs[i-len(out[n-1].KVs) : i+1]
+			continue
+		}
+		out = append(out, v2.Commit{Revision: revision, KVs: kvs[i : i+1]})
 	}
 	return out
 }
@@ -258,7 +250,7 @@ func (s *Store) await(ctx context.Context, revision uint64, ask bool) error {
 		s.mu.Unlock()
 		return nil
 	}
-	w := wait{revision: revision, done: make(chan struct{})}
+	w := &wait{revision: revision, done: make(chan struct{})}
 	s.waits = append(s.waits, w)
 	s.mu.Unlock()
 
@@ -273,13 +265,24 @@ func (s *Store) await(ctx context.Context, revision uint64, ask bool) error {
 		case <-w.done:
 			return nil
 		case <-ctx.Done():
+			s.unwait(w)
 			return fmt.Errorf("wait for revision %d: %w", revision, ctx.Err())
 		case <-timer.C:
-			if err := s.cfg.Client.RequestProgress(context.WithoutCancel(ctx)); err != nil {
+			if err := s.backend.askProgress(ctx); err != nil {
+				s.unwait(w)
 				return fmt.Errorf("ask for the watch's progress: %w", err)
 			}
 			timer.Reset(askAgain)
 		}
+	}
+}
+
+// unwait forgets somebody who waits no more.
+func (s *Store) unwait(w *wait) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.waits, w); i >= 0 {
+		s.waits = slices.Delete(s.waits, i, i+1)
 	}
 }
 

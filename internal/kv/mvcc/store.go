@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"golang.org/x/sync/semaphore"
 
 	"flotilla/api/keys"
@@ -25,6 +26,10 @@ type Config struct {
 	// share, so it should have the client to itself.
 	Client *clientv3.Client
 	Log    *slog.Logger
+
+	// Engine is the store's engine, if it runs in this process: writes, reads and
+	// the watch then go to it and not through Client.
+	Engine *etcdserver.EtcdServer
 
 	// Active reports whether this gateway is the one that expires keys and
 	// compacts the history: the leader's. nil means always; a second active
@@ -44,18 +49,18 @@ type Config struct {
 
 // Store is a gateway to the v3 store. Its methods are safe for concurrent use.
 type Store struct {
-	cfg Config
+	cfg     Config
+	backend backend
 
 	// turns keeps an in-order POST alone among the writes of this gateway, so
 	// that its name is its index: a Post takes all turns, another write takes one.
-	turns *semaphore.Weighted
-	// replays limits the trees of the past that are in memory at one time.
-	replays *semaphore.Weighted
+	turns   *semaphore.Weighted
+	recalls recalls
 
 	mu       sync.RWMutex
 	tree     *v2.Tree // nil until loaded
 	recent   ring
-	waits    []wait
+	waits    []*wait
 	writers  map[string]map[*writer]struct{}
 	watchers map[string]map[*Watcher]struct{}
 	observe  func(*keys.Event) // nil: nobody
@@ -64,10 +69,7 @@ type Store struct {
 	expiry     chan struct{} // 1 slot: nextExpiry is new
 }
 
-const (
-	allTurns   = 1 << 20
-	maxReplays = 4
-)
+const allTurns = 1 << 20
 
 // New makes a store; it touches nothing before Run.
 func New(cfg Config) *Store {
@@ -80,10 +82,14 @@ func New(cfg Config) *Store {
 	if cfg.Active == nil {
 		cfg.Active = func() bool { return true }
 	}
+	var b backend = remote{cfg.Client}
+	if cfg.Engine != nil {
+		b = newLocal(cfg.Engine)
+	}
 	return &Store{
 		cfg:      cfg,
+		backend:  b,
 		turns:    semaphore.NewWeighted(allTurns),
-		replays:  semaphore.NewWeighted(maxReplays),
 		writers:  map[string]map[*writer]struct{}{},
 		watchers: map[string]map[*Watcher]struct{}{},
 		expiry:   make(chan struct{}, 1),
@@ -216,59 +222,21 @@ func (s *Store) commit(ctx context.Context, plan v2.Plan) (*keys.Event, uint64, 
 // transact runs the plan as one transaction. It returns whether the guards held
 // and the store's revision.
 func (s *Store) transact(ctx context.Context, plan v2.Plan) (bool, uint64, error) {
-	resp, err := s.cfg.Client.Txn(ctx).If(compares(plan.Guards)...).Then(operations(plan.Writes)...).Commit()
+	ok, revision, err := s.backend.commit(ctx, plan)
 	if err != nil {
 		return false, 0, fmt.Errorf("write %s: %w", plan.Path, err)
 	}
-	return resp.Succeeded, uint64(resp.Header.Revision), nil
+	return ok, revision, nil
 }
 
 // catchUp asks a quorum for the store's revision and waits for the tree to get
 // there.
 func (s *Store) catchUp(ctx context.Context) (uint64, error) {
-	resp, err := s.cfg.Client.Get(ctx, v2.RangeStart, clientv3.WithCountOnly())
+	revision, err := s.backend.confirm(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("confirm the store's revision: %w", err)
 	}
-	revision := uint64(resp.Header.Revision)
 	return revision, s.await(ctx, revision, true)
-}
-
-func compares(guards []v2.Guard) []clientv3.Cmp {
-	out := make([]clientv3.Cmp, len(guards))
-	for i, g := range guards {
-		switch g.Field {
-		case v2.ModifiedIs:
-			out[i] = clientv3.Compare(clientv3.ModRevision(g.Key), "=", int64(g.Revision))
-		case v2.CreatedIs:
-			out[i] = clientv3.Compare(clientv3.CreateRevision(g.Key), "=", int64(g.Revision))
-		case v2.ModifiedAtMost:
-			out[i] = clientv3.Compare(clientv3.ModRevision(g.Key), "<", int64(g.Revision)+1)
-		}
-		if g.End != "" {
-			out[i] = out[i].WithRange(g.End)
-		}
-	}
-	return out
-}
-
-func operations(writes []v2.Write) []clientv3.Op {
-	out := make([]clientv3.Op, len(writes))
-	for i, w := range writes {
-		var opts []clientv3.OpOption
-		if w.End != "" {
-			opts = append(opts, clientv3.WithRange(w.End))
-		}
-		switch w.Kind {
-		case v2.Put:
-			out[i] = clientv3.OpPut(w.Key, w.Value)
-		case v2.PutKeep:
-			out[i] = clientv3.OpPut(w.Key, "", clientv3.WithIgnoreValue())
-		case v2.DeleteKey:
-			out[i] = clientv3.OpDelete(w.Key, opts...)
-		}
-	}
-	return out
 }
 
 // storeError is how the API tells of a store that could not do its work.

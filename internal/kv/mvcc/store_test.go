@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"flotilla/api/keys"
 	"flotilla/internal/kv/kvtest"
@@ -43,6 +44,11 @@ func start(t testing.TB, cfg Config) *Store {
 		t.Fatalf("run: %v", err)
 	}
 	return s
+}
+
+// inProcess is for a gateway in the process of its store.
+func inProcess(t testing.TB, engine *embed.Etcd) Config {
+	return Config{Client: kvtest.InProcess(t, engine), Engine: engine.Server}
 }
 
 func do(t testing.TB, s *Store, r v2.Request) (*keys.Event, *keys.Error) {
@@ -139,6 +145,7 @@ func TestOracle(t *testing.T) {
 	idle := Config{Now: clock.Now, Active: func() bool { return false }}
 	local, remote := idle, idle
 	local.Client, remote.Client = kvtest.InProcess(t, engine), kvtest.Dial(t, engine)
+	local.Engine = engine.Server
 	gateways := []*Store{start(t, local), start(t, remote)}
 	judge := kvtest.NewJudge(t)
 	must(t, gateways[0], set("/first", "")) // an empty v3 store is at revision 1
@@ -172,7 +179,7 @@ func TestOracle(t *testing.T) {
 func TestViews(t *testing.T) {
 	engine := kvtest.Start(t)
 	client := kvtest.Dial(t, engine)
-	s := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	s := start(t, inProcess(t, engine))
 	ctx := t.Context()
 	w := watch(t, s, v2.Request{Path: "/", Recursive: true, Stream: true})
 	expect := func(want string) {
@@ -226,7 +233,7 @@ func TestViews(t *testing.T) {
 func TestOnePut(t *testing.T) {
 	engine := kvtest.Start(t)
 	client := kvtest.Dial(t, engine)
-	s := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	s := start(t, inProcess(t, engine))
 	must(t, s, set("/dir/first", "1"))
 	e := must(t, s, set("/dir/second", "2"))
 	events := <-client.Watch(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithRev(int64(e.Node.ModifiedIndex)))
@@ -240,7 +247,7 @@ func TestOnePut(t *testing.T) {
 func TestReplay(t *testing.T) {
 	engine := kvtest.Start(t)
 	clock := &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)}
-	cfg := Config{Client: kvtest.InProcess(t, engine), Now: clock.Now, Active: func() bool { return false }}
+	cfg := Config{Client: kvtest.InProcess(t, engine), Engine: engine.Server, Now: clock.Now, Active: func() bool { return false }}
 	s := start(t, cfg)
 	first := watch(t, s, v2.Request{Path: "/", Recursive: true, Stream: true, WaitIndex: 1})
 	inside := watch(t, s, v2.Request{Path: "/a/b", Stream: true, WaitIndex: 1})
@@ -320,7 +327,7 @@ func TestCompacted(t *testing.T) {
 // key once, in order, and as what it is.
 func TestExpiry(t *testing.T) {
 	engine := kvtest.Start(t)
-	a := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	a := start(t, inProcess(t, engine))
 	b := start(t, Config{Client: kvtest.Dial(t, engine)})
 	w := watch(t, a, v2.Request{Path: "/t", Recursive: true, Stream: true, WaitIndex: 1})
 	const n = 30
@@ -353,7 +360,7 @@ func TestExpiry(t *testing.T) {
 func TestSweep(t *testing.T) {
 	engine := kvtest.Start(t)
 	client := kvtest.Dial(t, engine)
-	s := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	s := start(t, inProcess(t, engine))
 	must(t, s, v2.Request{Op: v2.Set, Path: "/k", Value: "x", TTL: ttl(100)})
 	client.Put(t.Context(), "/k", "y")
 	gone := client.Watch(t.Context(), ".v2/n/k", clientv3.WithFilterPut(), clientv3.WithRev(1))
@@ -368,8 +375,14 @@ func TestSweep(t *testing.T) {
 // the store again, and ends its watches, which have missed something.
 func TestGap(t *testing.T) {
 	engine := kvtest.Start(t)
+	t.Run("client", func(t *testing.T) { testGap(t, engine, Config{Client: kvtest.Dial(t, engine)}) })
+	t.Run("engine", func(t *testing.T) { testGap(t, engine, inProcess(t, engine)) })
+}
+
+func testGap(t *testing.T, engine *embed.Etcd, cfg Config) {
 	client := kvtest.Dial(t, engine)
-	s := New(Config{Client: kvtest.Dial(t, engine), Log: slog.New(slog.DiscardHandler)})
+	cfg.Log = slog.New(slog.DiscardHandler)
+	s := New(cfg)
 	run := func(during func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ready, done := make(chan struct{}), make(chan error, 1)

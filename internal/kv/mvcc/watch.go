@@ -56,7 +56,7 @@ func (s *Store) Watch(ctx context.Context, r v2.Request) (*Watcher, error) {
 	if err != nil || from == 0 {
 		return w, err
 	}
-	if err := w.recall(ctx, from); err != nil {
+	if err := w.recall(ctx); err != nil {
 		w.Close()
 		if errors.Is(err, errGap) {
 			return nil, s.cleared(ctx, from)
@@ -194,32 +194,6 @@ func (w *Watcher) Close() {
 	}
 }
 
-// recall reads from the store what the watcher wants to know of what happened
-// from the index on until it was registered: the first event, or all of them for a
-// stream. It fails with errGap if that is compacted.
-func (w *Watcher) recall(ctx context.Context, from uint64) error {
-	if err := w.s.replays.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer w.s.replays.Release(1)
-	ctx, cancel := context.WithCancel(ownStream(clientv3.WithRequireLeader(ctx)))
-	defer cancel()
-	err := w.s.replay(ctx, from, w.index, func(c v2.Change) bool {
-		if c.Matches(w.path, w.recursive) {
-			w.cut = w.stream && len(w.history) == maxHistory
-			if w.cut {
-				return false
-			}
-			w.history = append(w.history, c.Event)
-		}
-		return w.stream || len(w.history) == 0
-	})
-	if err != nil {
-		return fmt.Errorf("read the history from revision %d: %w", from, err)
-	}
-	return nil
-}
-
 // replays numbers the watches that have a stream of their own.
 var replays atomic.Uint64
 
@@ -246,7 +220,7 @@ func (s *Store) replay(ctx context.Context, from, until uint64, tell func(v2.Cha
 		if err != nil {
 			return err
 		}
-		for _, c := range commits(resp.Events) {
+		for _, c := range commits(received(resp).events) {
 			for _, change := range tree.Apply(c, s.cfg.Now()) {
 				if change.Index() <= until && !tell(change) {
 					return nil

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"iter"
 	"path"
 	"strings"
 )
@@ -40,8 +41,21 @@ func CleanURL(p string) string {
 	return clean
 }
 
-// segments splits a v3 key or a path other than "/" into its components. A v3
-// client may have put empty ones in; they are names like any other.
+// components yields those of a v3 key or of a path other than "/". A v3 client
+// may have put empty ones in; they are names like any other.
+func components(key string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for rest, more := key[1:], true; more; {
+			var name string
+			name, rest, more = strings.Cut(rest, "/")
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// segments is components as a list.
 func segments(key string) []string {
 	return strings.Split(key[1:], "/")
 }

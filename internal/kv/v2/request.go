@@ -117,7 +117,7 @@ func (f *fields) check(bad bool, code int, cause string) {
 	}
 }
 
-func (f *fields) has(name string) bool { return len(f.form[name]) > 0 }
+func (f *fields) has(name string) bool { return len(f.form) > 0 && len(f.form[name]) > 0 }
 
 // text returns the parameter's first value, "" if it is not given.
 func (f *fields) text(name string) string {
@@ -137,21 +137,26 @@ func (f *fields) index(name string) uint64 {
 }
 
 func (f *fields) flag(name string) bool {
-	return f.boolean(name, fmt.Sprintf("invalid value for %q", name))
+	b, ok := f.boolean(name)
+	if !ok {
+		f.check(true, keys.CodeInvalidField, fmt.Sprintf("invalid value for %q", name))
+	}
+	return b
 }
 
 // unquotedFlag is a flag whose error names it without quotes.
 func (f *fields) unquotedFlag(name string) bool {
-	return f.boolean(name, "invalid value for "+name)
+	b, ok := f.boolean(name)
+	f.check(!ok, keys.CodeInvalidField, "invalid value for "+name)
+	return b
 }
 
-func (f *fields) boolean(name, cause string) bool {
+func (f *fields) boolean(name string) (value, ok bool) {
 	if !f.has(name) {
-		return false
+		return false, true
 	}
 	b, err := strconv.ParseBool(f.text(name))
-	f.check(err != nil, keys.CodeInvalidField, cause)
-	return b
+	return b, err == nil
 }
 
 // ttl is the one number that may be empty, which means that it is not given.

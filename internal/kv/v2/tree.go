@@ -53,7 +53,7 @@ func (t *Tree) Get(path string, recursive bool, now time.Time) (*keys.Event, *ke
 	if err != nil {
 		return nil, err
 	}
-	out := n.view(now)
+	out := n.viewAt(path, now)
 	n.list(out, recursive, now)
 	return &keys.Event{Action: keys.Get, Node: out}, nil
 }
@@ -65,7 +65,7 @@ func (t *Tree) find(path string) (*node, *keys.Error) {
 		return t.root, nil
 	}
 	n := t.root
-	for _, name := range segments(path) {
+	for name := range components(path) {
 		if !n.isDir() {
 			return nil, t.fail(keys.CodeNotDir, n.path())
 		}
@@ -82,7 +82,7 @@ func (t *Tree) find(path string) (*node, *keys.Error) {
 // nil if nothing is.
 func (t *Tree) peek(path string) *node {
 	n := t.root
-	for _, name := range segments(path) {
+	for name := range components(path) {
 		if n = n.children[name]; n == nil {
 			return nil
 		}
@@ -123,7 +123,7 @@ func (t *Tree) take(kv KV) {
 // grow returns the node for a v3 key, making it and those above.
 func (t *Tree) grow(key string) *node {
 	n := t.root
-	for _, name := range segments(key) {
+	for name := range components(key) {
 		child := n.children[name]
 		if child == nil {
 			child = &node{name: name, parent: n, position: -1}
@@ -254,7 +254,16 @@ func (n *node) path() string {
 	if n.parent == nil {
 		return "/"
 	}
-	return join(n.parent, n.name)
+	size := 0
+	for at := n; at.parent != nil; at = at.parent {
+		size += 1 + len(at.name)
+	}
+	b := make([]byte, size)
+	for at := n; at.parent != nil; at = at.parent {
+		size -= copy(b[size-len(at.name):], at.name) + 1
+		b[size] = '/'
+	}
+	return string(b)
 }
 
 // join is the path of the child of that name.
@@ -266,11 +275,14 @@ func join(parent *node, name string) string {
 }
 
 // view is the node as clients see it, without its children.
-func (n *node) view(now time.Time) *keys.Node {
+func (n *node) view(now time.Time) *keys.Node { return n.viewAt(n.path(), now) }
+
+// viewAt is view for who knows the path already.
+func (n *node) viewAt(path string, now time.Time) *keys.Node {
 	if n.parent == nil {
 		return &keys.Node{Dir: true}
 	}
-	out := &keys.Node{Key: n.path(), Dir: n.isDir(), ModifiedIndex: n.modified(), CreatedIndex: n.created()}
+	out := &keys.Node{Key: path, Dir: n.isDir(), ModifiedIndex: n.modified(), CreatedIndex: n.created()}
 	if !out.Dir {
 		value := n.value
 		out.Value = &value

@@ -54,7 +54,7 @@ func errGate(err error) *keys.Error { return keys.NewError(keys.CodeRaftInternal
 
 // admit asks whether the request may be carried out. files tells whether its answer may
 // be about a file.
-func (h *handler) admit(r *http.Request, req v2.Request) (files bool, err error) {
+func (h *Handler) admit(r *http.Request, req v2.Request) (files bool, err error) {
 	if h.Gate == nil {
 		return true, nil
 	}
@@ -78,7 +78,7 @@ func mayEndDirectory(r v2.Request) bool {
 
 // admitEnd asks for the right to delete a directory with all in it, where the request
 // is about a directory.
-func (h *handler) admitEnd(r *http.Request, req v2.Request) error {
+func (h *Handler) admitEnd(r *http.Request, req v2.Request) error {
 	all := need(req)
 	all.Recursive = true
 	v, err := h.Gate.Keys(r.Context(), credentials(r), all)
@@ -96,7 +96,7 @@ func (h *handler) admitEnd(r *http.Request, req v2.Request) error {
 
 // admitWatch is admit for a watch, which lasts as long as the context and the
 // right do.
-func (h *handler) admitWatch(r *http.Request, req v2.Request) (ctx context.Context, cancel func(), files bool, err error) {
+func (h *Handler) admitWatch(r *http.Request, req v2.Request) (ctx context.Context, cancel func(), files bool, err error) {
 	if h.Gate == nil {
 		return r.Context(), func() {}, true, nil
 	}
@@ -124,7 +124,7 @@ func rootOnly(r *http.Request) bool {
 }
 
 // asRoot serves a request if it may do everything.
-func (h *handler) asRoot(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+func (h *Handler) asRoot(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 	if h.Gate == nil {
 		serve(w, r)
 		return
@@ -141,7 +141,7 @@ func (h *handler) asRoot(w http.ResponseWriter, r *http.Request, serve http.Hand
 }
 
 // admin is the route to what a path below /v2/auth names.
-func (h *handler) admin(rest string) (route, bool) {
+func (h *Handler) admin(rest string) (route, bool) {
 	target, ok := auth.ParseTarget(rest)
 	if !ok || h.Gate == nil {
 		return route{}, false
@@ -149,7 +149,7 @@ func (h *handler) admin(rest string) (route, bool) {
 	return route{func(w http.ResponseWriter, r *http.Request) { h.administer(w, r, target) }, target.Methods()}, true
 }
 
-func (h *handler) administer(w http.ResponseWriter, r *http.Request, target auth.Target) {
+func (h *Handler) administer(w http.ResponseWriter, r *http.Request, target auth.Target) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 	if err != nil {
 		message(w, http.StatusBadRequest, "Invalid JSON in request body.")
@@ -167,14 +167,14 @@ func (h *handler) administer(w http.ResponseWriter, r *http.Request, target auth
 }
 
 // say sends an answer of the auth API.
-func (h *handler) say(w http.ResponseWriter, a auth.Answer) {
+func (h *Handler) say(w http.ResponseWriter, a auth.Answer) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(a.Status)
 	io.WriteString(w, a.Body)
 }
 
 // cannotTell answers where the gate cannot tell who may do what.
-func (h *handler) cannotTell(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) cannotTell(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() == nil {
 		h.Log.Warn("request refused: it cannot be told who may do what", "method", r.Method, "path", r.URL.Path, "err", err)
 	}

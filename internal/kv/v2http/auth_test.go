@@ -41,7 +41,7 @@ func TestMembersAreRoots(t *testing.T) {
 		{"PUT", "/v2/members/", "alice", `401 {"message":"Insufficient credentials"}`},
 		{"POST", "/v2/members", "root", "passed"},
 	} {
-		h := &handler{Config: Config{Gate: keeper{}, Log: logx.Discard()}}
+		h := &Handler{Config: Config{Gate: keeper{}, Log: logx.Discard()}}
 		r := httptest.NewRequest(c.method, c.path, nil)
 		if c.user != "" {
 			r.SetBasicAuth(c.user, "x")

@@ -17,7 +17,7 @@ func message(w http.ResponseWriter, status int, text string) {
 }
 
 // machines lists the client URLs of all members, for clients of before 2.0.
-func (h *handler) machines(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) machines(w http.ResponseWriter, _ *http.Request) {
 	var all []string
 	for _, m := range h.Info.Members() {
 		all = append(all, m.ClientURLs...)
@@ -26,7 +26,7 @@ func (h *handler) machines(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, strings.Join(all, ", "))
 }
 
-func (h *handler) version(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) version(w http.ResponseWriter, _ *http.Request) {
 	server, cluster := h.Info.Versions()
 	if cluster == "" {
 		cluster = "not_decided"
@@ -35,7 +35,7 @@ func (h *handler) version(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, `{"etcdserver":%q,"etcdcluster":%q}`, server, cluster)
 }
 
-func (h *handler) health(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) health(w http.ResponseWriter, _ *http.Request) {
 	if !h.Info.Healthy() {
 		http.Error(w, `{"health":"false"}`, http.StatusServiceUnavailable)
 		return

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"flotilla/internal/kv/mvcc"
 	"flotilla/internal/kv/v2"
@@ -51,8 +52,8 @@ type Config struct {
 }
 
 // New makes the handler for all of the v2 API's paths.
-func New(cfg Config) http.Handler {
-	h := &handler{Config: cfg, stats: newStoreStats(cfg.Store)}
+func New(cfg Config) *Handler {
+	h := &Handler{Config: cfg, stats: newStoreStats(cfg.Store), stuck: stuckAfter, anyOrigin: slices.Contains(cfg.Origins, "*")}
 	h.exact = map[string]route{
 		"/v2/members":      {h.members, memberMethods},
 		"/v2/machines":     {h.machines, []string{http.MethodGet, http.MethodHead}},
@@ -65,10 +66,15 @@ func New(cfg Config) http.Handler {
 	return h
 }
 
-type handler struct {
+// Handler answers the v2 API.
+type Handler struct {
 	Config
 	exact map[string]route
 	stats *storeStats
+	lines lastLine
+	stuck time.Duration // stuckAfter; tests have less time
+
+	anyOrigin bool
 }
 
 // route is a handler and the methods it has, in the order of the Allow header; nil:
@@ -78,7 +84,7 @@ type route struct {
 	methods []string
 }
 
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.cors(w, r)
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
@@ -104,7 +110,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var keyMethods = []string{http.MethodHead, http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete}
 
-func (h *handler) find(path string) (route, bool) {
+func (h *Handler) find(path string) (route, bool) {
 	if rt, ok := h.exact[path]; ok {
 		return rt, true
 	}
@@ -131,7 +137,7 @@ func redirect(w http.ResponseWriter, r *http.Request, clean string) {
 	http.Redirect(w, r, to.String(), status)
 }
 
-func (h *handler) cors(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) cors(w http.ResponseWriter, r *http.Request) {
 	allowed := ""
 	if origin := r.Header.Get("Origin"); slices.Contains(h.Origins, "*") {
 		allowed = "*"

@@ -2,32 +2,33 @@ package v2http
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"flotilla/api/keys"
-	"flotilla/internal/kv/mvcc"
 	"flotilla/internal/kv/v2"
 )
 
-func (h *handler) keys(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) keys(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Etcd-Cluster-Id", strconv.FormatUint(h.Info.ClusterID(), 16))
 	req, err := parse(r)
 	if err != nil {
-		h.fail(w, r, err)
+		h.send(w, r, h.failed(r.Context(), r.Method, r.URL.Path, err))
 		return
 	}
-	switch {
-	case req.Wait:
+	if req.Wait {
 		h.watch(w, r, req)
-	case req.Op == v2.Get:
-		h.answer(w, r, req, h.Store.Read)
-	default:
-		h.answer(w, r, req, h.Store.Write)
+		return
 	}
+	files, err := h.admit(r, req)
+	if err != nil {
+		h.send(w, r, h.failed(r.Context(), r.Method, r.URL.Path, err))
+		return
+	}
+	h.send(w, r, h.carryOut(r.Context(), r.Method, r.URL.Path, req, files))
 }
 
 // parse reads the request. Only PUT and POST have a body that counts, and only as
@@ -47,32 +48,77 @@ func parse(r *http.Request) (v2.Request, error) {
 	return req, nil
 }
 
-// doer is a method of the store that answers a request.
-type doer func(context.Context, v2.Request) (mvcc.Answer, error)
+// reply is the answer to a request that has one.
+type reply struct {
+	status int
+	index  uint64
+	event  *keys.Event // nil: err
+	err    *keys.Error
+}
 
-// answer carries out a request that has one answer.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, req v2.Request, do doer) {
-	files, err := h.admit(r, req)
-	if err != nil {
-		h.fail(w, r, err)
-		return
+// carryOut does what a request asks for that is no watch and is admitted. files tells
+// whether the answer may be about a file.
+func (h *Handler) carryOut(ctx context.Context, method, path string, req v2.Request, files bool) reply {
+	do := h.Store.Write
+	if req.Op == v2.Get {
+		do = h.Store.Read
 	}
-	a, err := do(r.Context(), req)
+	a, err := do(ctx, req)
 	if err == nil && !files && showsFile(a.Event, req.Path) {
 		err = errUnauthorized()
 	}
 	h.stats.answered(req, err)
 	if err != nil {
-		h.fail(w, r, err)
-		return
+		return h.failed(ctx, method, path, err)
 	}
-	h.indexes(w, a.Index)
-	w.WriteHeader(status(a.Event))
-	event := a.Event
-	if req.NoValueOnSuccess && shortens(event.Action) {
-		event = &keys.Event{Action: event.Action}
+	out := reply{status: status(a.Event), index: a.Index, event: a.Event}
+	if req.NoValueOnSuccess && shortens(out.event.Action) {
+		out.event = &keys.Event{Action: out.event.Action}
 	}
-	h.write(w, r, event)
+	return out
+}
+
+// failed answers with an error of the API; any other error is one of the store.
+func (h *Handler) failed(ctx context.Context, method, path string, err error) reply {
+	kerr, ok := errors.AsType[*keys.Error](err)
+	if !ok {
+		kerr = keys.NewError(keys.CodeRaftInternal, err.Error(), 0)
+	}
+	if kerr.ErrorCode == keys.CodeRaftInternal && ctx.Err() == nil {
+		h.Log.Warn("request failed in the store", "method", method, "path", path, "cause", kerr.Cause)
+	}
+	return reply{status: kerr.Status(), index: kerr.Index, err: kerr}
+}
+
+// appendBody appends what the reply says, as a line of JSON.
+func (r reply) appendBody(b []byte) []byte {
+	if r.event != nil {
+		return appendEvent(b, r.event)
+	}
+	return append(appendAny(b, r.err), '\n')
+}
+
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, answer reply) {
+	if answer.event != nil {
+		h.indexes(w, answer.index)
+	} else {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Etcd-Index", strconv.FormatUint(answer.index, 10))
+	}
+	w.WriteHeader(answer.status)
+	h.deliver(w, r, answer.appendBody(nil))
+}
+
+// write sends v as a line of JSON.
+func (h *Handler) write(w http.ResponseWriter, r *http.Request, v any) {
+	h.deliver(w, r, append(appendAny(nil, v), '\n'))
+}
+
+// deliver sends bytes. That the client has gone is not worth more than a debug line.
+func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, body []byte) {
+	if _, err := w.Write(body); err != nil {
+		h.Log.Debug("answer not delivered", "path", r.URL.Path, "err", err)
+	}
 }
 
 // status is 201 when something came into being.
@@ -92,27 +138,31 @@ func shortens(action string) bool {
 	return false
 }
 
+// stuckAfter is how long a client may leave an event of its watch unread when its
+// connection can hold no more: then the connection is closed.
+const stuckAfter = 30 * time.Second
+
 // watch sends the headers at once, then one event, or each in a line of its own
 // with stream=true. A watch that cannot go on, or no longer may, ends the response:
 // the client watches again from the index after the last event.
-func (h *handler) watch(w http.ResponseWriter, r *http.Request, req v2.Request) {
+func (h *Handler) watch(w http.ResponseWriter, r *http.Request, req v2.Request) {
 	ctx, cancel, files, err := h.admitWatch(r, req)
 	defer cancel()
 	if err != nil {
-		h.fail(w, r, err)
+		h.send(w, r, h.failed(r.Context(), r.Method, r.URL.Path, err))
 		return
 	}
 	watcher, err := h.Store.Watch(ctx, req)
 	if err != nil {
-		h.fail(w, r, err)
+		h.send(w, r, h.failed(r.Context(), r.Method, r.URL.Path, err))
 		return
 	}
 	defer watcher.Close()
 	defer h.stats.watching()()
 	h.indexes(w, watcher.Index())
 	w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(w).Flush
-	if err := flush(); err != nil {
+	control := http.NewResponseController(w)
+	if err := control.Flush(); err != nil {
 		return
 	}
 	for {
@@ -127,40 +177,22 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, req v2.Request) 
 			h.Log.Debug("watch ended", "key", req.Path, "err", err)
 			return
 		}
-		h.write(w, r, event)
-		if err := flush(); err != nil || !req.Stream {
+		// A writer that knows no deadlines, as one in a test, cannot get stuck either.
+		_ = control.SetWriteDeadline(time.Now().Add(h.stuck))
+		h.deliver(w, r, h.lines.of(event))
+		if !req.Stream {
+			return // the end of the response is sent within the deadline, too
+		}
+		if err := control.Flush(); err != nil {
 			return
 		}
 	}
 }
 
 // indexes sets the headers of an answer that succeeded.
-func (h *handler) indexes(w http.ResponseWriter, index uint64) {
+func (h *Handler) indexes(w http.ResponseWriter, index uint64) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Etcd-Index", strconv.FormatUint(index, 10))
 	w.Header().Set("X-Raft-Index", strconv.FormatUint(h.Info.RaftIndex(), 10))
 	w.Header().Set("X-Raft-Term", strconv.FormatUint(h.Info.RaftTerm(), 10))
-}
-
-// fail answers with an error of the API; any other error is one of the store.
-func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	kerr, ok := errors.AsType[*keys.Error](err)
-	if !ok {
-		kerr = keys.NewError(keys.CodeRaftInternal, err.Error(), 0)
-	}
-	if kerr.ErrorCode == keys.CodeRaftInternal && r.Context().Err() == nil {
-		h.Log.Warn("request failed in the store", "method", r.Method, "path", r.URL.Path, "cause", kerr.Cause)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Etcd-Index", strconv.FormatUint(kerr.Index, 10))
-	w.WriteHeader(kerr.Status())
-	h.write(w, r, kerr)
-}
-
-// write sends v as a line of JSON. That the client has gone is not worth more
-// than a debug line.
-func (h *handler) write(w http.ResponseWriter, r *http.Request, v any) {
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		h.Log.Debug("answer not delivered", "path", r.URL.Path, "err", err)
-	}
 }

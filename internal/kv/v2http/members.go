@@ -44,7 +44,7 @@ const agreeWithin = 7 * time.Second
 var memberMethods = []string{http.MethodGet, http.MethodPost, http.MethodDelete, http.MethodPut}
 
 // members serves /v2/members and what is below it.
-func (h *handler) members(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) members(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Etcd-Cluster-Id", strconv.FormatUint(h.Info.ClusterID(), 16))
 	name := strings.Trim(strings.TrimPrefix(r.URL.Path, "/v2/members"), "/")
 	ctx, cancel := context.WithTimeout(r.Context(), agreeWithin)
@@ -63,7 +63,7 @@ func (h *handler) members(w http.ResponseWriter, r *http.Request) {
 
 // showMember lists all members, or shows the one that leads. No other has an
 // address of its own.
-func (h *handler) showMember(w http.ResponseWriter, r *http.Request, name string) {
+func (h *Handler) showMember(w http.ResponseWriter, r *http.Request, name string) {
 	switch name {
 	case "":
 		h.json(w, r, struct {
@@ -81,7 +81,7 @@ func (h *handler) showMember(w http.ResponseWriter, r *http.Request, name string
 	}
 }
 
-func (h *handler) addMember(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) addMember(w http.ResponseWriter, r *http.Request) {
 	urls, ok := peerURLs(w, r)
 	if !ok {
 		return
@@ -99,7 +99,7 @@ func (h *handler) addMember(w http.ResponseWriter, r *http.Request) {
 	h.write(w, r, m)
 }
 
-func (h *handler) updateMember(w http.ResponseWriter, r *http.Request, name string) {
+func (h *Handler) updateMember(w http.ResponseWriter, r *http.Request, name string) {
 	id, ok := memberID(w, name)
 	if !ok {
 		return
@@ -118,7 +118,7 @@ func (h *handler) updateMember(w http.ResponseWriter, r *http.Request, name stri
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (h *handler) removeMember(w http.ResponseWriter, r *http.Request, name string) {
+func (h *Handler) removeMember(w http.ResponseWriter, r *http.Request, name string) {
 	id, ok := memberID(w, name)
 	if !ok {
 		return
@@ -143,7 +143,7 @@ type refusals map[error]struct {
 
 // refuse answers a change that was not made. Why the cluster could not make it is
 // for its log: clients know the two words alone.
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error, known refusals) {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, known refusals) {
 	for is, a := range known {
 		if errors.Is(err, is) {
 			message(w, a.status, a.text)
@@ -214,7 +214,7 @@ func parsePeerURLs(raw []byte) ([]string, error) {
 }
 
 // json answers with v.
-func (h *handler) json(w http.ResponseWriter, r *http.Request, v any) {
+func (h *Handler) json(w http.ResponseWriter, r *http.Request, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	h.write(w, r, v)
 }

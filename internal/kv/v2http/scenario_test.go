@@ -50,7 +50,7 @@ func TestScenarios(t *testing.T) {
 	for _, file := range append(scenarios(t, "testdata/*.scenario"), scenarios(t, "testdata/ours/*.scenario")...) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			base := serve(t)
+			base := serveMember(t)
 			if *recordOurs && filepath.Base(filepath.Dir(file)) == "ours" {
 				write(t, file, base)
 				return
@@ -111,17 +111,44 @@ func compareScenario(t *testing.T, file, base string) {
 	}
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
+// runStore runs a gateway on a store of its own until the test ends.
+func runStore(t testing.TB) *mvcc.Store {
+	t.Helper()
+	return config(t).Store
+}
+
+// config is for a handler on a store of its own, which runs until the test ends.
+func config(t testing.TB) Config {
+	t.Helper()
+	engine := kvtest.Start(t)
+	store := mvcc.New(mvcc.Config{Client: kvtest.InProcess(t, engine), Engine: engine.Server, Log: discard})
+	kvtest.Run(t, store)
+	keeper := gate.New(gate.Config{Client: kvtest.InProcess(t, engine), Log: discard, Cost: bcrypt.MinCost})
+	kvtest.Run(t, keeper)
+	return Config{Store: store, Info: info{}, Log: discard, Origins: []string{"*"}, Gate: keeper}
+}
+
 // serve runs our handler on a store of its own.
 func serve(t testing.TB) string {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	engine := kvtest.Start(t)
-	store := mvcc.New(mvcc.Config{Client: kvtest.InProcess(t, engine), Log: log})
-	kvtest.Run(t, store)
-	keeper := gate.New(gate.Config{Client: kvtest.InProcess(t, engine), Log: log, Cost: bcrypt.MinCost})
-	kvtest.Run(t, keeper)
-	server := httptest.NewServer(New(Config{Store: store, Info: info{}, Log: log, Origins: []string{"*"}, Gate: keeper}))
+	server := httptest.NewUnstartedServer(New(config(t)))
 	t.Cleanup(server.Close)
+	server.Start()
+	return server.URL
+}
+
+// serveMember is serve with a lane in front, as a member has it.
+func serveMember(t testing.TB) string {
+	t.Helper()
+	cfg := config(t)
+	h := New(cfg)
+	server := httptest.NewUnstartedServer(h)
+	open := cfg.Gate.(*gate.Gate).Open
+	server.Listener = NewLane(server.Listener, anyConn, deskFor(h, func(string) bool { return open() }))
+	t.Cleanup(server.Close)
+	server.Start()
 	return server.URL
 }
 

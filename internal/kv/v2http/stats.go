@@ -68,11 +68,11 @@ type Latency struct {
 	Maximum           float64 `json:"maximum"`
 }
 
-func (h *handler) selfStats(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) selfStats(w http.ResponseWriter, r *http.Request) {
 	h.statistics(w, h.Info.SelfStats())
 }
 
-func (h *handler) leaderStats(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) leaderStats(w http.ResponseWriter, r *http.Request) {
 	stats, ok := h.Info.LeaderStats()
 	if !ok {
 		message(w, http.StatusForbidden, "not current leader")
@@ -81,12 +81,12 @@ func (h *handler) leaderStats(w http.ResponseWriter, r *http.Request) {
 	h.statistics(w, stats)
 }
 
-func (h *handler) storeStats(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) storeStats(w http.ResponseWriter, r *http.Request) {
 	h.statistics(w, h.stats.counts())
 }
 
 // statistics answers without a newline, as it always was.
-func (h *handler) statistics(w http.ResponseWriter, v any) {
+func (h *Handler) statistics(w http.ResponseWriter, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		h.Log.Warn("statistics not answered", "err", err)
