@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -206,9 +207,20 @@ type result struct {
 
 var memberID = regexp.MustCompile(`[0-9a-f]{15,16}|http://127\.0\.0\.1:[0-9]+`)
 
+// founders is a list of members in the order of their ids, which are chance.
+var founders = regexp.MustCompile(`ETCD_INITIAL_CLUSTER="[^"]*"`)
+
+func inOrder(list string) string {
+	name, value, _ := strings.Cut(list, "=")
+	entries := strings.Split(strings.Trim(value, `"`), ",")
+	slices.Sort(entries)
+	return name + "=" + strings.Join(entries, ",")
+}
+
 func (r result) same(url string) result {
 	fix := func(s string) string {
-		return memberID.ReplaceAllString(normal(strings.ReplaceAll(s, url, "URL")), "ID")
+		s = memberID.ReplaceAllString(normal(strings.ReplaceAll(s, url, "URL")), "ID")
+		return founders.ReplaceAllStringFunc(s, inOrder)
 	}
 	return result{fix(r.Out), fix(r.Err), r.Code}
 }
