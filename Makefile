@@ -71,6 +71,13 @@ bench-store: build ## the store beside Debian's etcd 3.4, some seven minutes
 	@scripts/need /usr/bin/etcd:etcd-server
 	$(GO) run ./lab/bench/store $(BENCH_STORE_ARGS)
 
+SOAKTIME ?= 10m
+SOAKSEED ?= 1
+.PHONY: soak
+soak: build ## faults on three lab machines for SOAKTIME (10m), judged (root)
+	@scripts/need $(LAB_NEEDS)
+	$(GO) run ./lab/faults -for $(SOAKTIME) -seed $(SOAKSEED)
+
 .PHONY: oracle
 oracle: ## 100,000 random requests against each judge of the v2 API, and 20,000 against a running etcd 3.4
 	@scripts/need /usr/bin/etcd:etcd-server
