@@ -80,13 +80,29 @@ func skipOldPlaces(lg *zap.Logger, dir string, applied *walpb.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("read the log %s: %w", dir, err)
 	}
-	if state.GetCommit() < applied.GetIndex() || applied.GetIndex() <= last.GetIndex() || !hasUpdate(entries, applied.GetIndex()) {
+	if applied.GetIndex() <= last.GetIndex() || !hasUpdate(entries, applied.GetIndex()) {
 		return nil
+	}
+	// A snapshot beyond what is committed would count for nothing.
+	if err := w.Save(reached(state, applied), nil); err != nil {
+		return fmt.Errorf("note in the log %s what is committed: %w", dir, err)
 	}
 	if err := w.SaveSnapshot(applied); err != nil {
 		return fmt.Errorf("note in the log %s what is applied: %w", dir, err)
 	}
 	return nil
+}
+
+// reached is the state of a log whose member has applied its entries up to a
+// snapshot. Only what is committed is applied, but the log says so with its next
+// entry, and the database every tenth of a second: after a power cut the database
+// may be ahead. A vote counts in its own term alone.
+func reached(state *raftpb.HardState, applied *walpb.Snapshot) *raftpb.HardState {
+	at := &raftpb.HardState{Term: new(state.GetTerm()), Vote: new(state.GetVote()), Commit: new(max(state.GetCommit(), applied.GetIndex()))}
+	if state.GetTerm() < applied.GetTerm() {
+		at.Term, at.Vote = new(applied.GetTerm()), new(uint64(0))
+	}
+	return at
 }
 
 // hasUpdate tells whether an address changes in the entries up to an index.
