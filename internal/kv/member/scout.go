@@ -78,6 +78,9 @@ type scout struct {
 	tellNext  time.Time
 	rehomes   int  // in a row, without a leader in between
 	rehomed   bool // and not announced since
+	// failing is since when the leader does not take this member's address; zero: it
+	// does, or there is nothing to take.
+	failing time.Time
 }
 
 func newScout(m *Member, cfg *embed.Config) (*scout, error) {
@@ -145,7 +148,7 @@ func (s *scout) attach(e *embed.Etcd) {
 	defer s.mu.Unlock()
 	cfg := e.Config()
 	s.engine = e
-	s.announced = nil
+	s.announced, s.failing = nil, time.Time{}
 	s.card = whereabouts.Card{
 		Cluster: whereabouts.ID(e.Server.Cluster().ID()), ID: whereabouts.ID(e.Server.MemberID()), Name: cfg.Name,
 		PeerURLs: types.URLs(cfg.AdvertisePeerUrls).StringSlice(), ClientURLs: types.URLs(cfg.AdvertiseClientUrls).StringSlice(),
@@ -225,14 +228,15 @@ func (s *scout) view() whereabouts.View {
 		return v
 	}
 	v.Leader = s.engine.Server.Leader() != 0
+	v.Unheard = !s.failing.IsZero() && time.Since(s.failing) > unheardAfter
 	for _, m := range s.engine.Server.Cluster().Members() {
 		v.Recorded = append(v.Recorded, whereabouts.Member{ID: whereabouts.ID(m.ID), PeerURLs: m.PeerURLs, Learner: m.IsLearner})
 	}
 	return v
 }
 
-// watch looks for the others while there is no leader, and makes the own addresses
-// known while there is one. It returns a pause when the engine has to be told of
+// watch looks for the others while there is no leader that hears this member, and
+// makes the own addresses known while there is one. It returns a pause when the engine has to be told of
 // addresses, nil when ctx is done.
 func (s *scout) watch(ctx context.Context) *pause {
 	tick := time.NewTicker(scoutInterval)
@@ -250,13 +254,17 @@ func (s *scout) watch(ctx context.Context) *pause {
 			}
 			s.lookAtGivenUp(ctx)
 		}
-		if v := s.view(); v.Leader {
+		if v := s.view(); v.Leader && !v.Unheard {
 			alone, wait = now, patience
 			s.settled(ctx, v)
 		} else if now.Sub(alone) > wait {
 			s.ask(ctx)
-			if p := s.rehome(s.view()); p != nil {
+			v = s.view()
+			if p := s.rehome(v); p != nil {
 				return p
+			}
+			if v.Leader {
+				s.settled(ctx, v)
 			}
 			wait = min(wait*3/2, maxAskWait)
 			alone = now
@@ -310,11 +318,30 @@ func (s *scout) settled(ctx context.Context, v whereabouts.View) {
 	s.met, s.rehomes = nil, 0
 	s.mu.Unlock()
 	s.promote(ctx)
-	if err := s.announce(ctx, v); err != nil && ctx.Err() == nil {
+	err := s.announce(ctx, v)
+	if err != nil && ctx.Err() == nil {
 		s.log.Debug("cannot record this member's address yet", "err", err)
 	}
+	s.heardBy(err)
 	s.tell(ctx)
 }
+
+// heardBy notes whether the leader took this member's address.
+func (s *scout) heardBy(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.failing = time.Time{}
+	case s.failing.IsZero():
+		s.failing = time.Now()
+	}
+}
+
+// unheardAfter is for how long the leader may fail to take this member's address
+// until the member looks for the others as if there were no leader. It is a few
+// attempts.
+const unheardAfter = 5 * announceTimeout
 
 // announceTimeout is how long one attempt may take. While another change of
 // membership is under way the leader drops a second one without a word, so it is
@@ -501,7 +528,7 @@ func (s *scout) askOne(ctx context.Context, base string, body []byte) (whereabou
 // that would lead nowhere.
 func (s *scout) rehome(v whereabouts.View) *pause {
 	steps := whereabouts.Decide(v)
-	if v.Leader || len(steps) == 0 {
+	if len(steps) == 0 || steps[0].Op != whereabouts.Rehome {
 		return nil
 	}
 	places := map[whereabouts.ID][]string{}

@@ -93,7 +93,11 @@ type View struct {
 	// Unofficial: what is on record of this member comes from a Rehome; the others
 	// may know nothing of it.
 	Unofficial bool
-	Met        map[ID]Meeting
+	// Unheard: it sees a leader that does not take its address, for seconds. Messages
+	// of others may come on connections that they made, while its own go to where
+	// they were before.
+	Unheard bool
+	Met     map[ID]Meeting
 }
 
 // Op is a kind of step.
@@ -121,15 +125,18 @@ type Step struct {
 // Decide says what to do. All steps are of one kind, by member id. For the view that
 // the steps lead to there are none.
 //
-// With a leader, a member announces itself. Without, it moves its engine to where
-// it has found the others, but only if that helps: a restart that leads to no
-// majority would only cost time.
+// With a leader that hears it, a member announces itself. Without, it moves its
+// engine to where it has found the others, but only if that helps: a restart that
+// leads to no majority would only cost time.
 func Decide(v View) []Step {
-	if v.Leader {
+	if v.Leader && !v.Unheard {
 		return announce(v)
 	}
 	steps := moved(v)
 	if len(steps) == 0 || !promising(v) {
+		if v.Leader {
+			return announce(v)
+		}
 		return nil
 	}
 	if own, ok := v.recorded(v.Self); ok && len(v.Own) > 0 && !same(own.PeerURLs, v.Own) {

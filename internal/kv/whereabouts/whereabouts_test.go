@@ -65,6 +65,19 @@ func TestDecide(t *testing.T) {
 		{"who is no member counts for nothing", func(v *View) {
 			v.meet(9, "http://x", "http://x", true)
 		}, ""},
+		{"it hears a leader, and is not heard itself: its engine writes to where they were", func(v *View) {
+			v.Leader, v.Unheard, v.Own = true, true, []string{"http://a2"}
+			v.meet(2, "http://b2", "http://b2", true)
+		}, "rehome 1 http://a2: this member's own address is another now\n" +
+			"rehome 2 http://b2: b is on record at http://b1 and was met at http://b2"},
+		{"it is not heard, and the others are where they were: it goes on trying", func(v *View) {
+			v.Leader, v.Unheard, v.Own = true, true, []string{"http://a2"}
+			v.meet(2, "http://b1", "http://b1", true)
+		}, "announce 1 http://a2: on record at http://a1, reachable at http://a2"},
+		{"it is heard: whoever has moved announces itself", func(v *View) {
+			v.Leader = true
+			v.meet(2, "http://b2", "http://b2", true)
+		}, ""},
 		{"a rehomed address is made official", func(v *View) {
 			v.Leader, v.Unofficial = true, true
 		}, "announce 1 http://a1: so far only those it has met know it at http://a1"},
