@@ -58,8 +58,8 @@ func confState(members []*membership.Member) *raftpb.ConfState {
 }
 
 // skipOldPlaces keeps the engine from going back to an address of before. When it
-// starts it goes through its log from the last snapshot on, and each change of an
-// address in it counts anew, though it was applied long ago. With a snapshot noted
+// starts it goes through its log from the last snapshot on, and each address that a
+// change of members in it names counts anew, though it was applied long ago. With a snapshot noted
 // at what the database has applied, it starts from there. Nothing is lost by that:
 // whoever lacks an entry from before is sent a snapshot.
 func skipOldPlaces(lg *zap.Logger, dir string, applied *walpb.Snapshot) error {
@@ -80,7 +80,7 @@ func skipOldPlaces(lg *zap.Logger, dir string, applied *walpb.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("read the log %s: %w", dir, err)
 	}
-	if applied.GetIndex() <= last.GetIndex() || !hasUpdate(entries, applied.GetIndex()) {
+	if applied.GetIndex() <= last.GetIndex() || !namesPlaces(entries, applied.GetIndex()) {
 		return nil
 	}
 	// A snapshot beyond what is committed would count for nothing.
@@ -105,11 +105,11 @@ func reached(state *raftpb.HardState, applied *walpb.Snapshot) *raftpb.HardState
 	return at
 }
 
-// hasUpdate tells whether an address changes in the entries up to an index.
-func hasUpdate(entries []*raftpb.Entry, upTo uint64) bool {
+// namesPlaces tells whether the entries up to an index say where a member is.
+func namesPlaces(entries []*raftpb.Entry, upTo uint64) bool {
 	return slices.ContainsFunc(entries, func(e *raftpb.Entry) bool {
 		var cc raftpb.ConfChange
 		return e.GetIndex() <= upTo && e.GetType() == raftpb.EntryConfChange &&
-			proto.Unmarshal(e.GetData(), &cc) == nil && cc.GetType() == raftpb.ConfChangeUpdateNode
+			proto.Unmarshal(e.GetData(), &cc) == nil && cc.GetType() != raftpb.ConfChangeRemoveNode
 	})
 }

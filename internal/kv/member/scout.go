@@ -169,6 +169,13 @@ func (s *scout) me() (whereabouts.Card, bool) {
 	c.Leader = s.engine != nil && s.engine.Server.Leader() != 0
 	c.GivenUp = s.givenUp
 	c.Met = map[whereabouts.ID][]string{}
+	if c.Leader {
+		for _, m := range s.engine.Server.Cluster().Members() {
+			if id := whereabouts.ID(m.ID); id != c.ID {
+				c.Met[id] = m.PeerURLs
+			}
+		}
+	}
 	for id, m := range s.met {
 		c.Met[id] = m.At
 	}

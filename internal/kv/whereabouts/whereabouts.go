@@ -48,8 +48,8 @@ type Card struct {
 	PeerURLs   []string `json:"peerURLs"` // where it says that it can be reached
 	ClientURLs []string `json:"clientURLs"`
 	Leader     bool     `json:"leader"` // it sees one
-	// Met is where it has reached other members: hints for whoever asks, and
-	// nothing more.
+	// Met is where it has reached other members or, with a leader, has them on
+	// record: hints for whoever asks, and nothing more.
 	Met map[ID][]string `json:"met,omitempty"`
 	// GivenUp are the members that were lost when the cluster was recovered: if one
 	// comes back, it has to join anew.
