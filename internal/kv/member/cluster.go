@@ -20,7 +20,11 @@ func (i info) AddMember(ctx context.Context, peerURLs []string) (v2http.Member, 
 	}
 	now := time.Now()
 	m := membership.NewMember("", urls, "", &now)
-	if _, err := i.s.AddMember(ctx, *m); err != nil {
+	err = persist(ctx, membership.ErrIDExists, func(ctx context.Context) error {
+		_, err := i.s.AddMember(ctx, *m)
+		return err
+	})
+	if err != nil {
 		return v2http.Member{}, refusedBy(err)
 	}
 	return v2Member(m), nil
@@ -29,14 +33,38 @@ func (i info) AddMember(ctx context.Context, peerURLs []string) (v2http.Member, 
 // UpdateMember changes the peer addresses that the cluster has on record.
 func (i info) UpdateMember(ctx context.Context, id uint64, peerURLs []string) error {
 	m := membership.Member{ID: types.ID(id), RaftAttributes: membership.RaftAttributes{PeerURLs: peerURLs}}
-	_, err := i.s.UpdateMember(ctx, m)
-	return i.refusal(m.ID, err)
+	return i.refusal(m.ID, persist(ctx, nil, func(ctx context.Context) error {
+		_, err := i.s.UpdateMember(ctx, m)
+		return err
+	}))
 }
 
 // RemoveMember ends a membership.
 func (i info) RemoveMember(ctx context.Context, id uint64) error {
-	_, err := i.s.RemoveMember(ctx, id)
-	return i.refusal(types.ID(id), err)
+	return i.refusal(types.ID(id), persist(ctx, membership.ErrIDRemoved, func(ctx context.Context) error {
+		_, err := i.s.RemoveMember(ctx, id)
+		return err
+	}))
+}
+
+// changeTimeout is how long one attempt at a change of the members may take.
+const changeTimeout = time.Second
+
+// persist tries a change of the members again that got lost: a leader that has not
+// yet applied the change before drops the next one without a word. An attempt that
+// timed out may have been carried out all the same; that it was is then told by done.
+func persist(ctx context.Context, done error, change func(context.Context) error) error {
+	for again := false; ; again = true {
+		attempt, cancel := context.WithTimeout(ctx, changeTimeout)
+		err := change(attempt)
+		cancel()
+		switch {
+		case again && done != nil && errors.Is(err, done):
+			return nil
+		case !errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil:
+			return err
+		}
+	}
 }
 
 // refusal is refusedBy for a change of a member that should be there. The engine
