@@ -173,7 +173,7 @@ func TestMachineLostAndBack(t *testing.T) {
 			return slices.ContainsFunc(s, func(s stateJSON) bool { return s.MachineID != lost.id && s.SystemdActiveState == "active" })
 		})
 	}
-	if took := time.Since(began); took < 2*time.Second || took > 6*time.Second {
+	if took := time.Since(began); took < 2*time.Second || took > 15*time.Second {
 		t.Errorf("moved after %v; the lease is 2 s and the move 1 s later", took)
 	}
 	for _, u := range moved {

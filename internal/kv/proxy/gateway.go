@@ -202,7 +202,8 @@ func (g *gateway) close() {
 }
 
 // authOn asks a member whether users and passwords count. One that does not know
-// of them has none.
+// of them has none; one that is starting or about to go cannot tell, which is an
+// error.
 func authOn(ctx context.Context, to http.RoundTripper) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -222,6 +223,9 @@ func authOn(ctx context.Context, to http.RoundTripper) (bool, error) {
 	case http.StatusOK:
 		err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&answer)
 		return answer.Enabled, err
+	}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		return false, fmt.Errorf("a member cannot tell whether users and passwords count: %s", resp.Status)
 	}
 	return true, nil
 }
