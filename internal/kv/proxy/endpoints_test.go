@@ -156,17 +156,28 @@ func TestGatewayKeepsOut(t *testing.T) {
 	if g.open != nil || open.Err() == nil {
 		t.Error("what is answered goes on though users and passwords count")
 	}
-	for body, want := range map[string]bool{`{"enabled":false}`: false, `{"enabled":true}`: true} {
-		on, err := authOn(t.Context(), answering(200, body))
-		if on != want || err != nil {
-			t.Errorf("%s: %v %v", body, on, err)
+}
+
+// A member that cannot tell does not make the gateway give up what it may answer,
+// no more than one that does not answer.
+func TestAuthOn(t *testing.T) {
+	for _, c := range []struct {
+		status     int
+		body       string
+		on, untold bool
+	}{
+		{200, `{"enabled":true}`, true, false},
+		{200, `{"enabled":false}`, false, false},
+		{404, "404 page not found", false, false},
+		{401, `{"message":"Insufficient credentials"}`, true, false},
+		{500, "", false, true},
+		{503, `{"message":"the store is starting"}`, false, true},
+		{200, "{", false, true},
+	} {
+		on, err := authOn(t.Context(), answering(c.status, c.body))
+		if on != c.on || (err != nil) != c.untold {
+			t.Errorf("%d %s: %t %v", c.status, c.body, on, err)
 		}
-	}
-	if on, err := authOn(t.Context(), answering(404, "")); on || err != nil {
-		t.Errorf("a member that knows of no users: %v %v", on, err)
-	}
-	if on, _ := authOn(t.Context(), answering(500, "")); !on {
-		t.Error("a member that cannot tell")
 	}
 }
 
