@@ -10,7 +10,7 @@ export CGO_ENABLED := 0
 LAB_NEEDS  := systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 nft:nftables \
               busybox:busybox-static dockerd:docker.io pgrep:procps
 TEST_NEEDS := $(LAB_NEEDS) /usr/bin/etcd:etcd-server /usr/bin/etcdctl:etcd-client \
-              /usr/share/pam-configs/systemd:libpam-systemd
+              /usr/share/pam-configs/systemd:libpam-systemd curl:curl
 
 .PHONY: check
 check: fmt vet staticcheck fast ## the quick check before a commit (default)
