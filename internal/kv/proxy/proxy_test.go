@@ -301,6 +301,9 @@ func TestAllAway(t *testing.T) {
 func local(at string, m *node) bool {
 	m.cmd.Process.Signal(syscall.SIGSTOP)
 	defer m.cmd.Process.Signal(syscall.SIGCONT)
+	if !stopped(m.cmd.Process.Pid) {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
@@ -313,6 +316,22 @@ func local(at string, m *node) bool {
 	}
 	resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
+}
+
+// stopped waits until no thread of a process runs any more: a signal is sent before
+// it counts. False if that takes longer than a second.
+func stopped(pid int) bool {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(stat string) bool {
+			line, err := os.ReadFile(stat)
+			_, state, _ := strings.Cut(string(line), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // Members that are added and removed are followed.
