@@ -193,11 +193,18 @@ func (c *inflight) close() {
 	<-idle
 }
 
-func (c *inflight) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+// intercept counts a call. The engine panics when a member that has just been
+// removed is asked for its status; that is a failed call, not the end of the process.
+func (c *inflight) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	if !c.enter() {
 		return nil, status.Error(codes.Unavailable, "the member is stopping")
 	}
 	defer c.leave()
+	defer func() {
+		if p := recover(); p != nil {
+			err = status.Errorf(codes.Internal, "etcdserver: %s: %v", info.FullMethod, p)
+		}
+	}()
 	return next(ctx, req)
 }
 
