@@ -378,10 +378,7 @@ func TestCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually(heard, "the store answers on "+victim, func() error {
-		out, err := c.try(victim, "etcdctl", "--no-sync", "get", "--quorum", "/_coreos.com/")
-		if err != nil && strings.Contains(out, "is a directory") {
-			return nil
-		}
+		_, err := c.try(victim, "etcdctl", "--no-sync", "ls", "--quorum", "/")
 		return err
 	})
 	c.neverTwiceFor(handOver, 20*time.Second)
