@@ -40,7 +40,7 @@ staticcheck:
 	$(GO) tool staticcheck ./...
 
 # Packages whose tests start daemons, machines or many processes: seconds each.
-SLOW := internal/(systemd|supervisor|fleet/fleetd|fleet/fleetctl|kv/member|kv/mvcc|kv/v2http|kv/etcdctl)|lab|cmd/flotilla
+SLOW := internal/(systemd|supervisor|fleet/fleetd|fleet/fleetctl|kv/(member|mvcc|v2http|etcdctl|proxy|discovery|backup|gate))|lab|cmd/flotilla
 
 .PHONY: fast
 fast:
