@@ -106,6 +106,7 @@ func shortTempDir(t *testing.T) string {
 
 func TestConformance(t *testing.T) {
 	t.Run("InProcess", func(t *testing.T) {
+		outlast(syscall.SIGHUP) // nohup make test: the services would be born ignoring it
 		unittest.Run(t, func(t *testing.T) unittest.Subject {
 			s := inProcess(t, Config{Dir: shortTempDir(t)})
 			return unittest.Subject{Manager: s, Log: s, Dir: shortTempDir(t)}
