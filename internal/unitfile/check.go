@@ -22,9 +22,27 @@ const (
 	Conflicts       = "Conflicts"       // globs of unit names to keep away from
 	Replaces        = "Replaces"        // globs of unit names to push off the machine
 	Global          = "Global"          // boolean: on every machine that fits
+
+	// Those that the original did not have.
+	Cores          = "Cores"          // processors that the unit asks for: 0.5, 2
+	Memory         = "Memory"         // memory that the unit asks for: 512M
+	Strategy       = "Strategy"       // spread or pack
+	Spread         = "Spread"         // metadata key over whose values instances are spread
+	Prefers        = "Prefers"        // key=value that a machine should better have
+	Singleton      = "Singleton"      // boolean: at most one runs, in place of at least one
+	MoveAfter      = "MoveAfter"      // time span, or never: when to leave a machine that is away
+	MaxUnavailable = "MaxUnavailable" // how many of a group a roll may take down at a time
+	HealthyAfter   = "HealthyAfter"   // time span for which a new copy must have been active
+	HealthCheck    = "HealthCheck"    // command, URL or tcp://HOST:PORT that must succeed
+	HealthyTimeout = "HealthyTimeout" // time span after which a new copy counts as bad
+	MaxRunning     = "MaxRunning"     // on how many machines a global unit may run at a time
 )
 
-var fleetOptions = []string{MachineID, MachineOf, MachineMetadata, Conflicts, Replaces, Global}
+var fleetOptions = []string{
+	MachineID, MachineOf, MachineMetadata, Conflicts, Replaces, Global,
+	Cores, Memory, Strategy, Spread, Prefers, Singleton, MoveAfter,
+	MaxUnavailable, HealthyAfter, HealthCheck, HealthyTimeout, MaxRunning,
+}
 
 // legacyOptions are the spellings that fleet had before 0.8 and never dropped.
 var legacyOptions = map[string]string{
@@ -92,7 +110,7 @@ func checkFleetOption(name string, o Option) []string {
 			msgs = append(msgs, fmt.Sprintf("%s: %s", o.Name, msg))
 		}
 	}
-	if len(values) == 0 && option != Global {
+	if len(values) == 0 && option != Global && option != Singleton {
 		msgs = append(msgs, o.Name+": the value is empty")
 	}
 	return msgs
@@ -100,7 +118,7 @@ func checkFleetOption(name string, o Option) []string {
 
 func checkFleetValue(name, option, v string) string {
 	switch option {
-	case MachineMetadata:
+	case MachineMetadata, Prefers:
 		if !IsTemplate(name) {
 			v = ExpandFleet(v, name) // %i of what is no instance leaves nothing
 		}
@@ -115,10 +133,46 @@ func checkFleetValue(name, option, v string) string {
 		if _, err := path.Match(ExpandFleet(v, name), ""); err != nil {
 			return fmt.Sprintf("%q is not a pattern: it would match nothing", v)
 		}
-	case Global:
+	case Global, Singleton:
 		if w := strings.ToLower(v); !slices.Contains(trueWords, w) && !slices.Contains(falseWords, w) {
 			return fmt.Sprintf("%q is not a boolean (true or false)", v)
 		}
+	default:
+		if !IsTemplate(name) {
+			v = ExpandFleet(v, name)
+		}
+		return checkOwnValue(option, v)
+	}
+	return ""
+}
+
+// checkOwnValue is checkFleetValue for the options that the original did not have.
+func checkOwnValue(option, v string) string {
+	var err error
+	switch option {
+	case Cores:
+		_, err = ParseCores(v)
+	case Memory:
+		_, err = ParseBytes(v)
+	case MoveAfter:
+		_, err = ParseMoveAfter(v)
+	case HealthyAfter, HealthyTimeout:
+		_, err = ParseSpan(v)
+	case MaxUnavailable, MaxRunning:
+		_, err = ParseCount(v)
+	case HealthCheck:
+		_, err = ParseHealthCheck(v)
+	case Strategy:
+		if v != "spread" && v != "pack" {
+			return fmt.Sprintf("%q is neither spread nor pack", v)
+		}
+	case Spread:
+		if strings.ContainsAny(v, "= \t/") {
+			return fmt.Sprintf("%q is not the name of a metadata key", v)
+		}
+	}
+	if err != nil {
+		return err.Error()
 	}
 	return ""
 }

@@ -52,7 +52,7 @@ func (s *State) UnmarshalText(b []byte) error {
 // Unit is a unit as the cluster knows it.
 type Unit struct {
 	Name    string
-	Text    string // canonical text; its hash is Hash
+	Text    string // canonical text, drop-ins included (unitfile.Bundle); its hash is Hash
 	Hash    string // 40 hex digits
 	Desired State
 	// Gen grows with every request for Desired, also for the value it already
@@ -73,7 +73,39 @@ type Requirements struct {
 	Conflicts []string            // globs of unit names
 	Replaces  []string            // globs of unit names
 	Global    bool                // on every machine that fits
+	// Prefers is what a machine should better have, each as key=value: the machine
+	// that has more of them goes before others that fit as well.
+	Prefers []string
+	// SpreadKey is the metadata key over whose values the instances of the unit's
+	// template are to be spread evenly; "" none.
+	SpreadKey string
+	Pack      bool // the fullest machine that fits, in place of the emptiest
+	Singleton bool // at most one runs: it is stopped before it is started elsewhere
+	// MoveAfter is in place of the cluster's: how long the unit's machine must have
+	// been away. 0: the cluster's; negative: never.
+	MoveAfter time.Duration
+	// Cores is how many thousandths of a processor the unit asks for, Memory how
+	// many bytes; 0: nothing. [X-Fleet] says so, else CPUQuota=, and MemoryMax= or
+	// MemoryHigh= of [Service].
+	Cores, Memory int64
+	// MaxRunning is on how many machines a global unit may run at a time; 0: all.
+	MaxRunning int
+	Roll       RollPolicy
 }
+
+// RollPolicy is how a unit is changed while it runs.
+type RollPolicy struct {
+	MaxUnavailable int           // at least 1; of the unit's group
+	HealthyAfter   time.Duration // for how long a new copy must have been active
+	HealthCheck    string        // see unitfile.ParseHealthCheck; "" none
+	HealthyTimeout time.Duration // a new copy that is not good by then is bad
+}
+
+// Defaults of RollPolicy.
+const (
+	DefaultHealthyAfter   = time.Second
+	DefaultHealthyTimeout = time.Minute
+)
 
 // Machine is a machine that is present: its lease is alive.
 type Machine struct {
@@ -88,6 +120,19 @@ type Machine struct {
 	PeerKey  string
 	// Boot tells one run of the machine's daemon from the next.
 	Boot string
+	// Cores is how many thousandths of a processor units may ask for here, Memory
+	// how many bytes; 0: not told, which is room for anything.
+	Cores, Memory int64
+	// Cordon is set when nothing new is to be placed here; nil: there is none.
+	Cordon *Cordon
+}
+
+// Cordon keeps new units from a machine, present or not.
+type Cordon struct {
+	Drain bool // what is there is to leave, too
+	Why   string
+	By    string
+	At    time.Time
 }
 
 // ShortID is the first 8 digits of a machine id.
@@ -111,6 +156,9 @@ type Placement struct {
 	// that holds this entry goes on running the unit until the entry is gone,
 	// which is when the unit is up at its new place; it does not start it anew.
 	Leaving bool
+	// Watched is set when the text came with a roll: the machine judges the health
+	// of the unit and says so in its state.
+	Watched bool
 	// Rev is the store revision of the entry, for guarded writes; 0: not stored.
 	Rev int64
 }
@@ -129,7 +177,23 @@ type UnitState struct {
 	Gen int64
 	// At is when the agent wrote it, by the machine's own clock.
 	At time.Time
+	// Health is the judgement on a unit whose placement is watched; HealthWhy is
+	// its reason, Log the last lines of the unit's log if it is bad.
+	Health    Health
+	HealthWhy string
+	Log       []string
 }
+
+// Health is what a machine makes of a unit that is being rolled.
+type Health string
+
+// The judgements.
+const (
+	Unwatched Health = ""
+	Waiting   Health = "waiting" // not good yet, and not too late
+	Good      Health = "good"
+	Bad       Health = "bad"
+)
 
 // Current derives a unit's current state from its placement on a machine and the
 // state that this machine reports (zero: none), as the original did from target,

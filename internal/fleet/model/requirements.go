@@ -2,9 +2,11 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"flotilla/internal/unitfile"
 )
@@ -45,10 +47,63 @@ func requirements(name string, f unitfile.File) (req Requirements) {
 	req.Conflicts = expanded(unitfile.Conflicts)
 	req.Replaces = expanded(unitfile.Replaces)
 	req.Metadata = groupMetadata(expanded(unitfile.MachineMetadata))
-	if v := f.Fleet(unitfile.Global); len(v) > 0 {
-		req.Global = unitfile.IsTrue(v[len(v)-1])
+	last := func(option string) string {
+		if v := expanded(option); len(v) > 0 {
+			return v[len(v)-1]
+		}
+		return ""
 	}
+	req.Global = unitfile.IsTrue(last(unitfile.Global))
+	req.Singleton = unitfile.IsTrue(last(unitfile.Singleton))
+	req.Prefers = expanded(unitfile.Prefers)
+	req.SpreadKey = last(unitfile.Spread)
+	req.Pack = last(unitfile.Strategy) == "pack"
+	req.MoveAfter, _ = unitfile.ParseMoveAfter(last(unitfile.MoveAfter))
+	req.MaxRunning, _ = unitfile.ParseCount(last(unitfile.MaxRunning))
+	req.Cores, req.Memory = resources(f, last)
+	req.Roll = rollPolicy(last)
 	return req
+}
+
+// resources is what the unit asks for: by [X-Fleet], else by what systemd will hold
+// it to.
+func resources(f unitfile.File, last func(string) string) (cores, memory int64) {
+	cores, _ = unitfile.ParseCores(last(unitfile.Cores))
+	if v, ok := f.Get("Service", "CPUQuota"); ok && cores == 0 {
+		cores, _ = unitfile.ParseQuota(v)
+	}
+	memory = parseMemory(last(unitfile.Memory))
+	for _, option := range []string{"MemoryMax", "MemoryHigh"} {
+		if v, ok := f.Get("Service", option); ok && memory == 0 {
+			memory = parseMemory(unitfile.Unfold(v))
+		}
+	}
+	return cores, memory
+}
+
+// parseMemory is 0 for what is no size, or without bound.
+func parseMemory(s string) int64 {
+	n, err := unitfile.ParseBytes(s)
+	if err != nil || n > math.MaxInt64 {
+		return 0
+	}
+	return int64(n)
+}
+
+func rollPolicy(last func(string) string) RollPolicy {
+	p := RollPolicy{HealthCheck: last(unitfile.HealthCheck)}
+	p.MaxUnavailable, _ = unitfile.ParseCount(last(unitfile.MaxUnavailable))
+	p.MaxUnavailable = max(1, p.MaxUnavailable)
+	p.HealthyAfter = spanOr(last(unitfile.HealthyAfter), DefaultHealthyAfter)
+	p.HealthyTimeout = spanOr(last(unitfile.HealthyTimeout), DefaultHealthyTimeout)
+	return p
+}
+
+func spanOr(s string, otherwise time.Duration) time.Duration {
+	if d, err := unitfile.ParseSpan(s); err == nil {
+		return d
+	}
+	return otherwise
 }
 
 // groupMetadata groups key=value by key; nil for none. What is not key=value is
@@ -69,7 +124,7 @@ func groupMetadata(values []string) map[string][]string {
 }
 
 // combinations says which requirements cannot be had together, in the order and
-// words of the original; the last two are ours.
+// words of the original; those with options that it did not have are ours.
 func combinations(name string, f unitfile.File, req Requirements) []unitfile.Problem {
 	var problems []unitfile.Problem
 	refuse := func(when bool, option, format string, args ...any) {
@@ -93,6 +148,8 @@ func combinations(name string, f unitfile.File, req Requirements) []unitfile.Pro
 	refuse(req.Global && peers, unitfile.MachineOf, "Global cannot be used with Peers")
 	refuse(req.Global && replaces, unitfile.Replaces, "Global cannot be used with Replaces")
 	refuse(conflicts && replaces, unitfile.Replaces, "Conflicts cannot be used with Replaces")
+	refuse(req.Global && req.Singleton, unitfile.Singleton, "Singleton cannot be used with Global")
+	refuse(req.MaxRunning > 0 && !req.Global, unitfile.MaxRunning, "MaxRunning is for Global units")
 
 	_, glob, found = firstMatch(req.Conflicts, []string{name})
 	refuse(req.Global && found, unitfile.Conflicts,
@@ -141,12 +198,13 @@ func MatchMachine(want, id string) bool {
 // if it can be parsed at all.
 func NewUnit(name, text string, desired State, gen int64) Unit {
 	u := Unit{Name: name, Text: text, Hash: unitfile.HashText(text), Desired: desired, Gen: gen}
-	f, err := unitfile.Parse(text)
+	b, err := unitfile.ParseBundle(text)
 	if err != nil {
 		u.Bad = strings.ReplaceAll(err.Error(), "\n", "; ")
 		return u
 	}
-	u.Text = f.String()
+	f := b.Effective()
+	u.Text = b.String()
 	u.Hash = unitfile.HashText(u.Text)
 	u.Req = requirements(name, f)
 	u.Bad = whyBad(u, f)

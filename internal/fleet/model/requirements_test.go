@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"flotilla/internal/unitfile"
 )
@@ -34,12 +35,39 @@ Global=no
 		Metadata:  map[string][]string{"region": {"eu"}, "disk": {"ssd", "nvme"}},
 		Conflicts: []string{"web@*", "batch.*", "old-web@eu.service"},
 		Replaces:  []string{"none"},
+		Roll:      RollPolicy{MaxUnavailable: 1, HealthyAfter: DefaultHealthyAfter, HealthyTimeout: DefaultHealthyTimeout},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	if len(notices) != 1 || !strings.Contains(notices[0], "X-Conflicts is an old spelling") {
 		t.Errorf("notices %q", notices)
+	}
+}
+
+func TestOwnOptions(t *testing.T) {
+	service := "[Service]\nExecStart=/bin/true\nCPUQuota=150%\nMemoryHigh=1G\nMemoryMax=2G\n"
+	for _, c := range []struct {
+		text string
+		want Requirements
+	}{
+		{service, Requirements{Cores: 1500, Memory: 2 << 30}},
+		{service + "[X-Fleet]\nCores=0.25\nMemory=64M\n", Requirements{Cores: 250, Memory: 64 << 20}},
+		{"[Service]\nMemoryMax=infinity\nMemoryHigh=1M\n", Requirements{Memory: 1 << 20}},
+		{"[X-Fleet]\nSingleton=true\nMoveAfter=never\nStrategy=pack\nSpread=rack\nPrefers=\"disk=ssd\" \"zone=%i\"\n",
+			Requirements{Singleton: true, MoveAfter: -1, Pack: true, SpreadKey: "rack", Prefers: []string{"disk=ssd", "zone=1"}}},
+		{"[X-Fleet]\nGlobal=true\nMaxRunning=2\n", Requirements{Global: true, MaxRunning: 2}},
+	} {
+		c.want.Roll = RollPolicy{MaxUnavailable: 1, HealthyAfter: DefaultHealthyAfter, HealthyTimeout: DefaultHealthyTimeout}
+		u := NewUnit("web@1.service", c.text, Launched, 1)
+		if u.Bad != "" || !reflect.DeepEqual(u.Req, c.want) {
+			t.Errorf("%s\ngot  %+v (%s)\nwant %+v", c.text, u.Req, u.Bad, c.want)
+		}
+	}
+	u := NewUnit("web.service", "[Service]\nA=b\n#### a.conf\n[X-Fleet]\nMaxUnavailable=3\nHealthCheck=tcp://:80\nHealthyAfter=5s\nHealthyTimeout=2min\n", Launched, 1)
+	want := RollPolicy{MaxUnavailable: 3, HealthCheck: "tcp://:80", HealthyAfter: 5 * time.Second, HealthyTimeout: 2 * time.Minute}
+	if u.Req.Roll != want || u.Bad != "" {
+		t.Errorf("from a drop-in: %+v (%s)", u.Req.Roll, u.Bad)
 	}
 }
 
@@ -73,6 +101,8 @@ func TestCombinations(t *testing.T) {
 		{"Conflicts=a\nReplaces=b\n", []string{"Conflicts cannot be used with Replaces"}},
 		{"Global=true\nConflicts=me.*\n", []string{`Global cannot be used with Conflicts of itself: "me.*" matches "me.service"`}},
 		{"MachineOf=me.service\n", []string{`MachineOf names the unit itself: "me.service"`}},
+		{"Global=true\nSingleton=true\n", []string{"Singleton cannot be used with Global"}},
+		{"MaxRunning=1\n", []string{"MaxRunning is for Global units"}},
 		{"MachineID=1\nGlobal=true\nMachineOf=a.service\nConflicts=b\nReplaces=c\n", []string{
 			"MachineID cannot be used with Peers", "MachineID cannot be used with Conflicts",
 			"MachineID cannot be used with Global", "MachineID cannot be used with Replaces",
@@ -193,7 +223,8 @@ func FuzzNewUnit(f *testing.F) {
 	f.Add("a@.service", "[Service]\nA=b\n[X-Fleet]\nMachineMetadata=%i=%n\n", 0)
 	f.Fuzz(func(t *testing.T, name, text string, desired int) {
 		u := NewUnit(name, text, State(desired), 1)
-		parsed, err := unitfile.Parse(text)
+		bundle, err := unitfile.ParseBundle(text)
+		parsed := bundle.Effective()
 		if (err != nil || unitfile.CheckName(name) != nil) && u.Bad == "" {
 			t.Fatalf("%q with %q is usable", name, text)
 		}
