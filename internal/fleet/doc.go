@@ -5,6 +5,7 @@
 //	key                        value                                          writer, lease
 //	job/UNIT/object            {"Name","UnitHash":[20 numbers],"Raw":text}    API
 //	job/UNIT/target-state      inactive | loaded | launched                   API
+//	job/UNIT/restart           empty; as new as target-state: start anew    API
 //	schedule/MACHINE/UNIT      {"hash","text","desired","gen","leaving"}      engine
 //	unplaced/UNIT              {"why","verdicts":[...]}                       engine
 //	states/UNIT/MACHINE        {"loadState","activeState","subState",...}     agent of MACHINE, its lease

@@ -97,6 +97,7 @@ type scheduleEntry struct {
 	Desired model.State `json:"desired"`
 	Gen     int64       `json:"gen"`
 	Leaving bool        `json:"leaving,omitempty"`
+	Restart bool        `json:"restart,omitempty"`
 	Foreign string      `json:"foreign,omitempty"` // the store that placed it, if that is another
 	Text    string      `json:"text"`
 }
@@ -121,7 +122,7 @@ func loadSchedule(path, machine string) (wanted, error) {
 		}
 		out.units[e.Unit] = model.Placement{
 			Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
-			Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving,
+			Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving, Restart: e.Restart,
 		}
 		if e.Foreign != "" {
 			out.foreign[e.Unit] = e.Foreign
@@ -134,7 +135,7 @@ func encodeSchedule(machine string, want wanted) []byte {
 	f := scheduleFile{Machine: machine, Store: want.store, Rev: want.rev}
 	for _, p := range sortedValues(want.units) {
 		f.Units = append(f.Units, scheduleEntry{
-			Unit: p.Unit, Hash: p.Hash, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Text: p.Text,
+			Unit: p.Unit, Hash: p.Hash, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Restart: p.Restart, Text: p.Text,
 			Foreign: want.foreign[p.Unit],
 		})
 	}

@@ -59,7 +59,9 @@ type Unit struct {
 	// has: asking to start a failed unit again is a new generation. It is the
 	// store revision of the desired state.
 	Gen int64
-	Req Requirements // read from Text
+	// Restart is set when this generation asks for a new start also of what runs.
+	Restart bool
+	Req     Requirements // read from Text
 	// Bad says why Text or Desired cannot be used; such a unit is never placed.
 	Bad string
 }
@@ -152,6 +154,7 @@ type Placement struct {
 	Hash    string // of Text
 	Desired State  // Loaded or Launched
 	Gen     int64  // the generation of Desired: a higher one starts the unit again
+	Restart bool   // with this generation what runs is restarted
 	// Leaving is set when the unit has been given to another machine. The machine
 	// that holds this entry goes on running the unit until the entry is gone,
 	// which is when the unit is up at its new place; it does not start it anew.
@@ -181,7 +184,7 @@ type UnitState struct {
 	// its reason, Log the last lines of the unit's log if it is bad.
 	Health    Health
 	HealthWhy string
-	Log       []string
+	Log       string // its lines, each with a newline
 }
 
 // Health is what a machine makes of a unit that is being rolled.

@@ -185,6 +185,9 @@ func planLaunched(name string, w Want, h Have) []Step {
 	case running(h) && changed:
 		act = &Step{Restart, name, "unit file changed"}
 	case carriedOut:
+	case running(h) && w.Restart && h.DoneState == model.Launched:
+		// Without memory of a start this may be the very one that was asked for.
+		act = &Step{Restart, name, "a restart was asked for"}
 	case h.Active == "active" || h.Active == "reloading":
 		act = &Step{Record, name, "already active"}
 	default:

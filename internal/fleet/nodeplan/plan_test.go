@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the plans of the scenarios instea
 
 // Each scenario of testdata has the sections want, have and plan. Lines are
 //
-//	want: UNIT TEXT STATE GEN [leaving]
+//	want: UNIT TEXT STATE GEN [leaving|restart]
 //	have: UNIT [file TEXT] [ACTIVESTATE] [done STATE GEN TEXT] [reload] [busy] [refused TEXT]
 //	plan: OP [UNIT] # WHY
 func TestScenarios(t *testing.T) {
@@ -81,7 +81,7 @@ func readWant(t *testing.T, section string) map[string]Want {
 	want := map[string]Want{}
 	for _, f := range lines(section) {
 		want[f[0]] = Want{Unit: f[0], Hash: f[1], Desired: state(t, f[2]), Gen: number(t, f[3]),
-			Leaving: len(f) > 4 && f[4] == "leaving"}
+			Leaving: len(f) > 4 && f[4] == "leaving", Restart: len(f) > 4 && f[4] == "restart"}
 	}
 	return want
 }

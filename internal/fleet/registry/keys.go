@@ -12,6 +12,7 @@ type Kind string
 const (
 	KindObject    Kind = "object"       // job/UNIT/object
 	KindDesired   Kind = "target-state" // job/UNIT/target-state
+	KindRestart   Kind = "restart"      // job/UNIT/restart
 	KindPlacement Kind = "schedule"     // schedule/MACHINE/UNIT
 	KindUnplaced  Kind = "unplaced"     // unplaced/UNIT
 	KindState     Kind = "states"       // states/UNIT/MACHINE
@@ -33,7 +34,7 @@ type Key struct {
 // Path is the key below the registry's prefix.
 func (k Key) Path() string {
 	switch k.Kind {
-	case KindObject, KindDesired:
+	case KindObject, KindDesired, KindRestart:
 		return "job/" + k.Unit + "/" + string(k.Kind)
 	case KindPlacement:
 		return "schedule/" + k.Machine + "/" + k.Unit
@@ -65,7 +66,7 @@ func ParsePath(path string) (Key, bool) {
 		}
 	}
 	switch {
-	case len(parts) == 3 && parts[0] == "job" && (parts[2] == string(KindObject) || parts[2] == string(KindDesired)):
+	case len(parts) == 3 && parts[0] == "job" && isJobKind(Kind(parts[2])):
 		return Key{Kind: Kind(parts[2]), Unit: parts[1]}, true
 	case len(parts) == 3 && parts[0] == "schedule":
 		return Key{Kind: KindPlacement, Machine: parts[1], Unit: parts[2]}, true
@@ -86,3 +87,6 @@ func ParsePath(path string) (Key, bool) {
 	}
 	return Key{}, false
 }
+
+// isJobKind reports whether it is one of the kinds below job/UNIT/.
+func isJobKind(k Kind) bool { return k == KindObject || k == KindDesired || k == KindRestart }

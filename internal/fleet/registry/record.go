@@ -36,10 +36,11 @@ type placementRecord struct {
 	Desired model.State `json:"desired"`
 	Gen     int64       `json:"gen"`
 	Leaving bool        `json:"leaving,omitempty"`
+	Restart bool        `json:"restart,omitempty"`
 }
 
 func encodePlacement(p model.Placement) []byte {
-	return encode(placementRecord{Hash: p.Hash, Text: p.Text, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving})
+	return encode(placementRecord{Hash: p.Hash, Text: p.Text, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Restart: p.Restart})
 }
 
 // decodePlacement returns an entry also beside an error: with its place and
@@ -56,7 +57,8 @@ func decodePlacement(k Key, value []byte, rev int64) (model.Placement, error) {
 	if got := unitfile.HashText(rec.Text); got != rec.Hash {
 		return p, fmt.Errorf("hash %.7s is not that of the text, %.7s", rec.Hash, got)
 	}
-	p.Text, p.Hash, p.Desired, p.Gen, p.Leaving = rec.Text, rec.Hash, rec.Desired, rec.Gen, rec.Leaving
+	p.Text, p.Hash, p.Desired, p.Gen = rec.Text, rec.Hash, rec.Desired, rec.Gen
+	p.Leaving, p.Restart = rec.Leaving, rec.Restart
 	return p, nil
 }
 

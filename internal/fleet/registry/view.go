@@ -28,6 +28,7 @@ type View struct {
 	mark     string
 	texts    map[string]string  // job/UNIT/object: canonical text
 	desired  map[string]desired // job/UNIT/target-state
+	restarts map[string]int64   // job/UNIT/restart: its revision
 	units    map[string]model.Unit
 	places   map[string]map[string]model.Placement // unit, machine
 	unplaced map[string]sched.Unplaced
@@ -61,6 +62,7 @@ func NewView(prefix string) *View {
 func (v *View) clear() {
 	v.texts = map[string]string{}
 	v.desired = map[string]desired{}
+	v.restarts = map[string]int64{}
 	v.units = map[string]model.Unit{}
 	v.places = map[string]map[string]model.Placement{}
 	v.unplaced = map[string]sched.Unplaced{}
@@ -150,6 +152,9 @@ func (v *View) set(k Key, r record) error {
 		}
 		v.desired[k.Unit] = d
 		v.join(k.Unit)
+	case KindRestart:
+		v.restarts[k.Unit] = r.rev
+		v.join(k.Unit)
 	case KindPlacement:
 		var p model.Placement
 		p, err = decodePlacement(k, r.value, r.rev)
@@ -188,6 +193,9 @@ func (v *View) remove(k Key) {
 	case KindDesired:
 		delete(v.desired, k.Unit)
 		v.join(k.Unit)
+	case KindRestart:
+		delete(v.restarts, k.Unit)
+		v.join(k.Unit)
 	case KindPlacement:
 		drop(v.places, k.Unit, k.Machine)
 	case KindUnplaced:
@@ -217,7 +225,9 @@ func (v *View) join(name string) {
 		return
 	}
 	d := v.desired[name]
-	v.units[name] = newUnit(name, text, d)
+	u := newUnit(name, text, d)
+	u.Restart = d.gen != 0 && v.restarts[name] == d.gen // asked for with it, in one transaction
+	v.units[name] = u
 }
 
 func newUnit(name, text string, d desired) model.Unit {

@@ -57,6 +57,13 @@ func (r *Registry) SetDesired(ctx context.Context, name string, want model.State
 	return r.unitTxn(ctx, "set desired state of unit "+name, r.exists(name), ErrNoUnit, r.putDesired(name, want))
 }
 
+// Restart asks for a unit to be started anew also if it runs. ErrNoUnit if the unit
+// is not there.
+func (r *Registry) Restart(ctx context.Context, name string) error {
+	mark := clientv3.OpPut(r.key(Key{Kind: KindRestart, Unit: name}), "")
+	return r.unitTxn(ctx, "restart unit "+name, r.exists(name), ErrNoUnit, r.putDesired(name, model.Launched), mark)
+}
+
 // Destroy removes a unit; ErrNoUnit if it is not there. The machines that run it
 // stop it as soon as the engine has released it.
 func (r *Registry) Destroy(ctx context.Context, name string) error {

@@ -216,7 +216,7 @@ func (e *entry) target() model.Placement {
 	u := e.job.Unit
 	return model.Placement{
 		Machine: e.on.ID, Unit: u.Name, Text: u.Text, Hash: u.Hash,
-		Desired: u.Desired, Gen: u.Gen, Rev: e.old.Rev,
+		Desired: u.Desired, Gen: u.Gen, Restart: u.Restart, Rev: e.old.Rev,
 	}
 }
 
@@ -233,6 +233,8 @@ func (e *entry) differences() []string {
 	switch {
 	case p.Desired != u.Desired:
 		diff = append(diff, "its desired state is "+u.Desired.String())
+	case p.Gen != u.Gen && u.Restart:
+		diff = append(diff, "a restart was asked for")
 	case p.Gen != u.Gen && len(diff) == 0:
 		diff = append(diff, u.Desired.String()+" was asked for again")
 	}
