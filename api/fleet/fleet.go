@@ -48,6 +48,9 @@ type Unit struct {
 	// Reason says why the unit is on no machine although it should be; the
 	// original server did not have it.
 	Reason string `json:"reason,omitempty"`
+	// Restart, in a request for launched, asks for a new start also of what runs;
+	// the original server did not have it.
+	Restart bool `json:"restart,omitempty"`
 }
 
 // UnitPage is a page of GET /units.

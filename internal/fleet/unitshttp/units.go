@@ -67,6 +67,7 @@ type wish struct {
 	file    unitfile.File
 	options bool // the request has options
 	desired string
+	restart bool
 }
 
 // maxRaces is how often a PUT is judged anew because the unit came or went between
@@ -111,7 +112,7 @@ func readWish(w http.ResponseWriter, r *http.Request, name string) (wish, error)
 	if err != nil {
 		return wish{}, refuse(http.StatusBadRequest, "%v", err)
 	}
-	return wish{name: name, file: file, options: len(body.Options) > 0, desired: body.DesiredState}, nil
+	return wish{name: name, file: file, options: len(body.Options) > 0, desired: body.DesiredState, restart: body.Restart}, nil
 }
 
 func checkContentType(values []string) error {
@@ -173,6 +174,12 @@ func (s *Server) grantState(r *http.Request, p wish) (int, error) {
 	want, err := p.state()
 	if err != nil {
 		return 0, err
+	}
+	if p.restart {
+		if want != model.Launched {
+			return 0, refuse(http.StatusBadRequest, "restart goes with desiredState launched alone, not %q", p.desired)
+		}
+		return http.StatusNoContent, s.Store.Restart(r.Context(), p.name)
 	}
 	return http.StatusNoContent, s.Store.SetDesired(r.Context(), p.name, want)
 }
