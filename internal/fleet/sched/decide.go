@@ -150,7 +150,7 @@ func (c *cluster) up(e *entry) bool {
 		return false
 	}
 	st, ok := c.states[place{e.job.Name, e.on.ID}]
-	if !ok || st.Gen < e.job.Gen || st.Hash != "" && st.Hash != e.job.Hash {
+	if !ok || st.Gen < e.job.Gen || st.Hash != "" && st.Hash != c.target(e).Hash {
 		return false
 	}
 	if e.job.Desired == model.Loaded {
@@ -181,7 +181,7 @@ func (c *cluster) decisions() []Decision {
 	var out []Decision
 	for _, j := range c.order {
 		for _, e := range j.entries {
-			if d, ok := e.decision(); ok {
+			if d, ok := c.decision(e); ok {
 				out = append(out, d)
 			}
 		}
@@ -194,7 +194,7 @@ func (c *cluster) decisions() []Decision {
 	return out
 }
 
-func (e *entry) decision() (Decision, bool) {
+func (c *cluster) decision(e *entry) (Decision, bool) {
 	switch {
 	case e.fate == goes:
 		return Decision{Release, e.old, e.why}, true
@@ -203,40 +203,76 @@ func (e *entry) decision() (Decision, bool) {
 		p.Leaving = true
 		return Decision{Leave, p, e.why}, !e.old.Leaving
 	case !e.stored:
-		return Decision{Place, e.target(), e.why}, true
+		return Decision{Place, c.target(e), e.why}, true
 	case e.job.Bad != "":
 		return Decision{}, false
 	}
-	diff := e.differences()
-	return Decision{Update, e.target(), strings.Join(diff, ", ")}, len(diff) > 0
+	to := c.target(e)
+	diff := e.differences(to)
+	return Decision{Update, to, strings.Join(diff, ", ")}, len(diff) > 0
 }
 
 // target is the entry as it is to be.
-func (e *entry) target() model.Placement {
+func (c *cluster) target(e *entry) model.Placement {
 	u := e.job.Unit
-	return model.Placement{
+	p := model.Placement{
 		Machine: e.on.ID, Unit: u.Name, Text: u.Text, Hash: u.Hash,
 		Desired: u.Desired, Gen: u.Gen, Restart: u.Restart, Rev: e.old.Rev,
+		Watched: c.Watch != nil && c.Watch(u.Name),
 	}
+	if had, kept := c.keeps(e); kept {
+		p.Text, p.Hash, p.Watched = had.Text, had.Hash, had.Watched
+	}
+	return p
 }
 
-// differences says in words how a stored entry that stays differs from its unit.
-func (e *entry) differences() []string {
+// keeps returns the placement whose text e has to keep for now, if it may not take
+// its unit's: its own, or for a new one that which was written last.
+func (c *cluster) keeps(e *entry) (had model.Placement, kept bool) {
+	had = e.old
+	if !e.stored {
+		had = e.job.newest()
+	}
+	if had.Unit == "" || had.Hash == e.job.Hash || c.Allow == nil {
+		return had, false
+	}
+	return had, !c.Allow(e.job.Name, e.on.ID)
+}
+
+// newest is the stored entry that was written last; zero if there is none.
+func (j *job) newest() (last model.Placement) {
+	for _, e := range j.entries {
+		if e.stored && (last.Unit == "" || e.old.Rev > last.Rev) {
+			last = e.old
+		}
+	}
+	return last
+}
+
+// differences says in words how a stored entry that stays differs from what it is
+// to be.
+func (e *entry) differences(to model.Placement) []string {
 	var diff []string
-	u, p := e.job.Unit, e.old
+	p := e.old
 	if p.Leaving {
 		diff = append(diff, e.why)
 	}
-	if p.Hash != u.Hash {
+	if p.Hash != to.Hash {
 		diff = append(diff, "the unit file changed")
 	}
 	switch {
+<<<<<<< HEAD
 	case p.Desired != u.Desired:
 		diff = append(diff, "its desired state is "+u.Desired.String())
 	case p.Gen != u.Gen && u.Restart:
 		diff = append(diff, "a restart was asked for")
 	case p.Gen != u.Gen && len(diff) == 0:
 		diff = append(diff, u.Desired.String()+" was asked for again")
+=======
+	case p.Desired != to.Desired:
+		diff = append(diff, "its desired state is "+to.Desired.String())
+	case p.Gen != to.Gen && len(diff) == 0:
+		diff = append(diff, to.Desired.String()+" was asked for again")
 	}
 	return diff
 }

@@ -79,10 +79,10 @@ func (j *job) movable() bool { return j.wanted() && j.Bad == "" && !j.Req.Global
 
 // isOneshot reports whether a unit is a service that is meant to end.
 func isOneshot(text string) bool {
-	f, err := unitfile.Parse(text)
+	b, err := unitfile.ParseBundle(text)
 	if err != nil {
 		return false
 	}
-	v, _ := f.Get("Service", "Type")
+	v, _ := b.Effective().Get("Service", "Type")
 	return v == "oneshot"
 }

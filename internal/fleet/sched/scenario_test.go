@@ -31,6 +31,9 @@ type world struct {
 	units       map[string]model.Unit
 	placements  map[place]model.Placement
 	states      map[place]model.UnitState
+	allow       []string // unit globs; nil: all
+	watch       []string // unit globs
+	asks        []model.Ask
 }
 
 func newWorld() *world {
@@ -54,7 +57,18 @@ func (w *world) snapshot() Snapshot {
 		Units:      slices.Collect(maps.Values(w.units)),
 		Placements: slices.Collect(maps.Values(w.placements)),
 		States:     slices.Collect(maps.Values(w.states)),
+		Allow:      w.mayFollow(),
+		Watch:      func(unit string) bool { return matchAny(w.watch, unit) },
+		Asks:       slices.Clone(w.asks),
 	}
+}
+
+func (w *world) mayFollow() func(unit, machine string) bool {
+	if w.allow == nil {
+		return nil
+	}
+	allow := w.allow
+	return func(unit, machine string) bool { return matchAny(allow, unit+"/"+machine) }
 }
 
 // carryOut writes the decisions to the schedule.
@@ -82,6 +96,8 @@ func (w *world) carryOut(ds []Decision) {
 //	wiped                         the store has lost the schedule; the machines run on
 //	at SECONDS
 //	elected | forget              a new engine, which has seen no machine leave
+//	allow [UNIT/MACHINE GLOB...]  the only entries that may take a changed text; ** all
+//	watch [UNIT GLOB...]          the units to be watched when they change
 //	move-after DURATION | hold FRACTION | seen N
 func (w *world) command(line string) error {
 	f := strings.Fields(line)
@@ -120,6 +136,13 @@ func (w *world) command(line string) error {
 	case "elected":
 		w.leader = w.now
 		w.lost = map[string]time.Time{}
+	case "allow":
+		w.allow = append([]string{}, f[1:]...)
+		if slices.Contains(w.allow, "**") {
+			w.allow = nil
+		}
+	case "watch":
+		w.watch = f[1:]
 	case "move-after":
 		d, err := time.ParseDuration(f[1])
 		w.policy.MoveAfter = d
@@ -163,7 +186,7 @@ func (w *world) submit(name string, options []string) {
 func tell(r Result) string {
 	var b strings.Builder
 	for _, d := range r.Decisions {
-		fmt.Fprintf(&b, "> %-7s %s %s # %s\n", d.Op, d.Entry.Machine, d.Entry.Unit, d.Why)
+		fmt.Fprintf(&b, "> %-7s %s %s%s # %s\n", d.Op, d.Entry.Machine, d.Entry.Unit, watched(d), d.Why)
 	}
 	for _, u := range r.Unplaced {
 		fmt.Fprintf(&b, "> nowhere %s # %s\n", u.Unit, u.Why)
@@ -178,6 +201,13 @@ func tell(r Result) string {
 		return "> nothing\n"
 	}
 	return b.String()
+}
+
+func watched(d Decision) string {
+	if d.Entry.Watched {
+		return " watched"
+	}
+	return ""
 }
 
 // A scenario is a story: commands change the cluster, "decide" decides, carries the

@@ -31,6 +31,13 @@
 // machine no longer fits is released, except while the only thing in its way is a
 // unit that is about to leave. A unit that cannot be understood (Unit.Bad) is never
 // placed, and never taken away from where it runs.
+//
+// # When a text changes
+//
+// The entries of a unit take a new text when Snapshot.Allow lets them; its desired
+// state and generation they take at once, with the text that they have. A unit that
+// moves before it is allowed to change takes its old text along. Asking for a unit
+// to be watched, or no longer, is by itself no reason to write an entry.
 package sched
 
 import (
@@ -56,6 +63,15 @@ type Snapshot struct {
 	Units      []model.Unit
 	Placements []model.Placement
 	States     []model.UnitState
+	// Allow says whether a stored entry, or the entry of a unit that moves to that
+	// machine, may take the unit's text if that has changed; nil: all may. The text
+	// waits, desired state and generation do not.
+	Allow func(unit, machine string) bool
+	// Watch says whether a unit that takes a new text is to be watched
+	// (model.Placement.Watched); nil: none is.
+	Watch func(unit string) bool
+	// Asks is what somebody wants done once.
+	Asks []model.Ask
 }
 
 // Policy is how the cluster deals with machines that fall silent.
@@ -120,4 +136,7 @@ type Result struct {
 	Held string
 	// Wake is when time alone will change the decisions; zero: never.
 	Wake time.Time
+	// DoneAsks is the IDs of the Asks that Decisions carry out, or that there is
+	// nothing to do for, in order.
+	DoneAsks []string
 }
