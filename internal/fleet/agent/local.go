@@ -80,7 +80,7 @@ func (u *local) state(name, machine, message string, d done, now time.Time) (mod
 		Load: u.status.Load, Active: u.status.Active, Sub: u.status.Sub,
 		Message: message, Gen: d.Gen, At: u.reported.At,
 	}
-	if s != u.reported {
+	if !sameState(s, u.reported) {
 		s.At = now
 		u.reported = s
 	}
