@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -150,4 +151,37 @@ func (b Bundle) Effective() File {
 		f.Notices = append(f.Notices, d.File.Notices...)
 	}
 	return f
+}
+
+// Texts are the files of a bundle as they were written, comments and all: what lies
+// on a disk.
+type Texts struct {
+	Main    string
+	DropIns map[string]string // by name; nil for none
+}
+
+// CutTexts takes the text of a bundle apart without reading what the files say.
+func CutTexts(text string) Texts {
+	parts := cutBundle(text)
+	t := Texts{Main: parts[0].text}
+	for _, p := range parts[1:] {
+		if t.DropIns == nil {
+			t.DropIns = map[string]string{}
+		}
+		t.DropIns[p.name] = p.text
+	}
+	return t
+}
+
+// String is the reverse of CutTexts.
+func (t Texts) String() string {
+	var out strings.Builder
+	out.WriteString(t.Main)
+	for _, name := range slices.Sorted(maps.Keys(t.DropIns)) {
+		if s := out.String(); s != "" && !strings.HasSuffix(s, "\n") {
+			out.WriteByte('\n')
+		}
+		out.WriteString(dropInMark + name + "\n" + t.DropIns[name])
+	}
+	return out.String()
 }

@@ -95,3 +95,23 @@ func TestOwnValues(t *testing.T) {
 		}
 	}
 }
+
+// The files are taken apart and put together as they are, comments and all.
+func TestTexts(t *testing.T) {
+	const main, a, b = "# mine\n[Unit]\nDescription=x\n", "[Unit]\n# why\nAfter=y.service\n", "[Service]\nUser=z"
+	text := main + "#### a.conf\n" + a + "#### b.conf\n" + b
+	got := CutTexts(text)
+	if got.Main != main || len(got.DropIns) != 2 || got.DropIns["a.conf"] != a || got.DropIns["b.conf"] != b {
+		t.Errorf("%q", got)
+	}
+	if got.String() != text {
+		t.Errorf("together %q", got.String())
+	}
+	if alone := CutTexts(main); alone.DropIns != nil || alone.String() != main {
+		t.Errorf("without drop-ins %q", alone)
+	}
+	got.DropIns["c.conf"] = "[Unit]\n"
+	if s := got.String(); !strings.HasSuffix(s, "User=z\n#### c.conf\n[Unit]\n") {
+		t.Errorf("one more: %q", s)
+	}
+}
