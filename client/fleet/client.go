@@ -20,7 +20,7 @@ import (
 const DefaultRequestTimeout = 10 * time.Second
 
 // maxErrorBody is how much of an answer is read to find out what went wrong.
-const maxErrorBody = 64 << 10
+const maxErrorBody = 4 << 20
 
 // Config says where the API is and how patient to be.
 type Config struct {
@@ -123,11 +123,8 @@ func (c *Client) Unit(ctx context.Context, name string) (api.Unit, error) {
 // whether it was created or replaced. With Options the unit is created if it is
 // not there and replaced if its text differs; without, only DesiredState is set.
 func (c *Client) Put(ctx context.Context, u api.Unit) (created bool, err error) {
-	body, err := json.Marshal(api.Unit{Name: u.Name, DesiredState: u.DesiredState, Options: u.Options})
-	if err != nil {
-		return false, fmt.Errorf("encode unit %s: %w", u.Name, err)
-	}
-	code, err := c.do(ctx, http.MethodPut, unitPath(u.Name), nil, body, nil)
+	code, err := c.send(ctx, http.MethodPut, unitPath(u.Name),
+		api.Unit{Name: u.Name, DesiredState: u.DesiredState, Options: u.Options, DropIns: u.DropIns}, nil)
 	return code == http.StatusCreated, err
 }
 
@@ -172,6 +169,15 @@ func pages[T any](page func(token string) ([]T, string, error)) ([]T, error) {
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
 	_, err := c.do(ctx, http.MethodGet, path, q, nil, into)
 	return err
+}
+
+// send is do with a body in JSON.
+func (c *Client) send(ctx context.Context, method, path string, from, into any) (int, error) {
+	body, err := json.Marshal(from)
+	if err != nil {
+		return 0, fmt.Errorf("encode the body of %s: %w", request(method, path), err)
+	}
+	return c.do(ctx, method, path, nil, body, into)
 }
 
 // do is one request with a limit: it reads the whole answer into into, unless that
@@ -226,16 +232,16 @@ func (c *Client) open(ctx context.Context, method, path string, q url.Values, bo
 	}
 	defer resp.Body.Close()
 	fail.Code = resp.StatusCode
-	fail.Message, fail.Hint = serverWords(resp.Body)
+	fail.say(serverWords(resp.Body))
 	return nil, fail
 }
 
 // serverWords reads an error's body. Whatever is not the API's own error (a proxy's
 // page, say) has no words for us.
-func serverWords(r io.Reader) (message, hint string) {
+func serverWords(r io.Reader) api.Error {
 	var body api.ErrorBody
 	if json.NewDecoder(io.LimitReader(r, maxErrorBody)).Decode(&body) != nil {
-		return "", ""
+		return api.Error{}
 	}
-	return body.Error.Message, body.Error.Hint
+	return body.Error
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	api "flotilla/api/fleet"
 )
 
 // What an *Error can be matched against with errors.Is.
@@ -17,6 +19,8 @@ var (
 	// ErrUnavailable: nobody answered, or the server cannot reach its store. The
 	// same request may succeed later.
 	ErrUnavailable = errors.New("fleet API not available")
+	// ErrForbidden: the server knows the caller and does not let it do this.
+	ErrForbidden = errors.New("not allowed")
 )
 
 // Error is a request that failed.
@@ -26,11 +30,17 @@ type Error struct {
 	Code     int           // HTTP status of the answer; 0: there was none
 	Message  string        // the server's words; may be empty
 	Hint     string        // what the server suggests to try; may be empty
+	Problems []api.Problem // every single thing wrong with the request; may be empty
 	Waited   time.Duration // from the request to the failure
 	Err      error         // why there was no (readable) answer; nil if there was one
 }
 
 var _ error = (*Error)(nil)
+
+// say takes over what the server said.
+func (e *Error) say(words api.Error) {
+	e.Message, e.Hint, e.Problems = words.Message, words.Hint, words.Problems
+}
 
 // Error says the server's words, or why there are none.
 func (e *Error) Error() string {
@@ -53,6 +63,8 @@ func (e *Error) Is(target error) bool {
 	switch target {
 	case ErrNotExist:
 		return e.Code == http.StatusNotFound
+	case ErrForbidden:
+		return e.Code == http.StatusForbidden
 	case ErrUnavailable:
 		return e.Code == 0 && e.Err != nil && !errors.Is(e.Err, context.Canceled) ||
 			e.Code == http.StatusServiceUnavailable

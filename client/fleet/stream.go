@@ -44,16 +44,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[api.Change, error] {
 }
 
 // LogEntry is one line of a unit's log.
-type LogEntry struct {
-	Time     time.Time `json:"time"`
-	Machine  string    `json:"machine,omitempty"` // host name
-	Unit     string    `json:"unit"`
-	Ident    string    `json:"ident,omitempty"` // the command's name
-	PID      int       `json:"pid,omitempty"`
-	Priority int       `json:"priority"` // syslog(3): 0 emergency ... 7 debug
-	Message  string    `json:"message"`
-	Cursor   string    `json:"cursor,omitempty"`
-}
+type LogEntry = api.LogLine
 
 // JournalOptions chooses entries of a unit's log.
 type JournalOptions struct {
@@ -72,14 +63,21 @@ func (c *Client) Journal(ctx context.Context, unit string, o JournalOptions) ite
 	if o.Follow {
 		q.Set("follow", "true")
 	}
-	return func(yield func(LogEntry, error) bool) {
+	return sequence[LogEntry](ctx, c, unitPath(unit)+"/journal", q)
+}
+
+// sequence yields the lines of a stream; the last pair of a broken one has the
+// error. That ctx is done is none.
+func sequence[T any](ctx context.Context, c *Client, path string, q url.Values) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		stopped := false
-		err := stream(ctx, c, unitPath(unit)+"/journal", q, func(e LogEntry) bool {
-			stopped = !yield(e, nil)
+		err := stream(ctx, c, path, q, func(item T) bool {
+			stopped = !yield(item, nil)
 			return !stopped
 		})
 		if err != nil && !stopped && ctx.Err() == nil {
-			yield(LogEntry{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
 }
@@ -111,8 +109,9 @@ func stream[T any](ctx context.Context, c *Client, path string, q url.Values, em
 		case err != nil:
 			fail.Err = plainCause(ctx, err)
 			return fail
-		case bad.Error != (api.Error{}):
-			fail.Code, fail.Message, fail.Hint = bad.Error.Code, bad.Error.Message, bad.Error.Hint
+		case bad.Error.Code != 0:
+			fail.Code = bad.Error.Code
+			fail.say(bad.Error)
 			return fail
 		case !emit(item):
 			return nil
