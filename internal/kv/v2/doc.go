@@ -22,6 +22,9 @@
 // A key that has keys below it is a directory for v2: its value, which only a
 // v3 client can have put there, is out of sight until the keys below are gone.
 //
+// A path that is written has at most [MaxLevels] components and [MaxPath] bytes;
+// error 209 says so before anything is looked up.
+//
 // # How it is driven
 //
 //  1. [Load] builds the [Tree] from the store's keys at some revision.

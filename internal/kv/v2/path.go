@@ -16,6 +16,16 @@ const (
 	nodePrefix = ".v2/n"
 )
 
+// What a write may name. Every directory on the way that is not there yet adds its
+// whole path, three times, to the one transaction: within these bounds that stays
+// below 7 MB. The original had no bound but that of its transport: etcd 3.4 takes
+// 4,096 bytes with all headers as the first request of a connection, in which there
+// is room for 2,000 levels.
+const (
+	MaxPath   = 4096 // bytes, percent-decoded, without /v2/keys
+	MaxLevels = 1024 // components
+)
+
 // ParsePath makes a node's path of what follows /v2/keys in a percent-decoded URL
 // path. A trailing slash is ignored; nothing at all is the root. It is not ok
 // for a path with empty, "." or ".." components: those are answered with a

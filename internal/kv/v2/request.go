@@ -3,6 +3,7 @@ package v2
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"flotilla/api/keys"
@@ -53,7 +54,9 @@ type Request struct {
 // GET, PUT, POST or DELETE.
 //
 // All parameters are checked whatever the method, and in a fixed order: the
-// first failure is the error, with index 0.
+// first failure is the error, with index 0. The last thing to be checked is that a
+// PUT or POST is within [MaxPath] and [MaxLevels]; what is deeper than that,
+// because a v3 client put it there, can be read and deleted.
 func Parse(method, path string, form map[string][]string) (Request, *keys.Error) {
 	f := fields{form: form}
 	r := Request{Path: path, Value: f.text("value"), PrevValue: f.text("prevValue")}
@@ -73,6 +76,9 @@ func Parse(method, path string, form map[string][]string) (Request, *keys.Error)
 	r.Refresh = f.unquotedFlag("refresh")
 	f.check(r.Refresh && r.Value != "", keys.CodeRefreshValue, "A value was provided on a refresh")
 	f.check(r.Refresh && r.TTL == nil, keys.CodeRefreshTTL, "No TTL value set")
+	if method == "PUT" || method == "POST" {
+		f.path(path)
+	}
 	if f.err != nil {
 		return Request{}, f.err
 	}
@@ -114,6 +120,17 @@ type fields struct {
 func (f *fields) check(bad bool, code int, cause string) {
 	if bad && f.err == nil {
 		f.err = keys.NewError(code, cause, 0)
+	}
+}
+
+// path checks the size of a path that is written. Only one that is long enough is
+// counted.
+func (f *fields) path(p string) {
+	if len(p) > MaxPath {
+		f.check(true, keys.CodeInvalidField, fmt.Sprintf("the key has %d bytes, at most %d can be written", len(p), MaxPath))
+	} else if len(p) > 2*MaxLevels {
+		n := strings.Count(p, "/")
+		f.check(n > MaxLevels, keys.CodeInvalidField, fmt.Sprintf("the key has %d levels, at most %d can be written", n, MaxLevels))
 	}
 }
 

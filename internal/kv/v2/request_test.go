@@ -56,6 +56,28 @@ func TestParseOrder(t *testing.T) {
 	}
 }
 
+// TestParsePathSize: what is written has bounds, what is read or deleted has none.
+func TestParsePathSize(t *testing.T) {
+	levels := func(n int) string { return strings.Repeat("/d", n) }
+	bytes := func(n int) string { return "/" + strings.Repeat("d", n-1) }
+	for _, c := range []struct{ method, path, want string }{
+		{"PUT", levels(1024), ""},
+		{"PUT", levels(1025), "209: Invalid field (the key has 1025 levels, at most 1024 can be written) [0]"},
+		{"POST", levels(1025), "209: Invalid field (the key has 1025 levels, at most 1024 can be written) [0]"},
+		{"PUT", levels(5000), "209: Invalid field (the key has 10000 bytes, at most 4096 can be written) [0]"},
+		{"PUT", bytes(4096), ""},
+		{"PUT", bytes(4097), "209: Invalid field (the key has 4097 bytes, at most 4096 can be written) [0]"},
+		{"GET", levels(5000), ""},
+		{"HEAD", bytes(4097), ""},
+		{"DELETE", levels(5000), ""},
+	} {
+		_, err := v2.Parse(c.method, c.path, nil)
+		if got := fmt.Sprint(err); got != c.want && !(err == nil && c.want == "") {
+			t.Errorf("%s of %d bytes, %d levels: %s, want %q", c.method, len(c.path), strings.Count(c.path, "/"), got, c.want)
+		}
+	}
+}
+
 func TestParseOperation(t *testing.T) {
 	for _, c := range []struct {
 		method, query string

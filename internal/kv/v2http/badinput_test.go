@@ -38,7 +38,8 @@ var badInput = []bad{
 	{"a write there", form("PUT", "/v2/keys/a/../b", "value=x"), 307, "", 301},
 	{"a NUL in a key", form("PUT", "/v2/keys/n%00l", "value=x"), 201, `"key":"/n\u0000l"`, 0},
 	{"a NUL in a value", form("PUT", "/v2/keys/nul", "value=%00"), 201, `"value":"\u0000"`, 0},
-	{"5,000 levels", form("PUT", "/v2/keys"+deep, "value=x"), 500, `"cause":"etcdserver: request is too large"`, -1}, // its multiplexer allows 4,096 bytes
+	{"5,000 levels", form("PUT", "/v2/keys"+deep, "value=x"), 400, `"errorCode":209,"message":"Invalid field","cause":"the key has 10000 bytes, at most 4096 can be written"`, -1}, // its multiplexer allows 4,096 bytes
+	{"the same to be made in order", form("POST", "/v2/keys"+deep, "value=x"), 400, `"errorCode":209`, -1},
 	{"5,000 levels that are not there", plainGet("/v2/keys/none" + deep), 404, `"errorCode":100`, -1},
 	{"a TTL of -1", form("PUT", "/v2/keys/t", "value=x&ttl=-1"), 400, `"errorCode":202,"message":"The given TTL in POST form is not a number","cause":"invalid value for \"ttl\""`, 0},
 	{"a TTL of 1e30", form("PUT", "/v2/keys/t", "value=x&ttl=1e30"), 400, `"errorCode":202`, 0},

@@ -56,14 +56,18 @@ func TestLargeValue(t *testing.T) {
 	}
 }
 
-// TestDeepPath: a path may have a thousand components that are not there yet.
+// TestDeepPath: as deep and as long as a path may be written, none of it there yet.
 func TestDeepPath(t *testing.T) {
 	base := serve(t)
-	deep := base + "/v2/keys" + strings.Repeat("/d", 1000)
-	if status, body := put(t, deep, "value=bottom"); status != http.StatusCreated {
+	deep := base + "/v2/keys" + strings.Repeat("/ddd", v2.MaxLevels)
+	if status, body := put(t, deep, "value="+strings.Repeat("x", 1<<20)); status != http.StatusCreated {
 		t.Errorf("put: %d %.200s", status, body)
 	}
-	if status, body := put(t, deep+"/below", "value=x"); status != http.StatusBadRequest || !strings.Contains(body, `"errorCode":104`) {
+	one := base + "/v2/keys" + strings.Repeat("/e", v2.MaxLevels-1)
+	if status, body := put(t, one, "value=x"); status != http.StatusCreated {
+		t.Errorf("put: %d %.200s", status, body)
+	}
+	if status, body := put(t, one+"/below", "value=x"); status != http.StatusBadRequest || !strings.Contains(body, `"errorCode":104`) {
 		t.Errorf("put below: %d %.200s", status, body)
 	}
 }
