@@ -35,12 +35,7 @@ type recall struct {
 	w      *Watcher
 	ctx    context.Context // the watcher's client
 	done   chan error      // 1 slot; the watcher's history is complete
-	closed bool            // done is told; for the replay alone
-}
-
-func (r *recall) finish(err error) {
-	r.closed = true
-	r.done <- err
+	closed bool            // it knows what it wants to know; for the replay alone
 }
 
 // recall reads the watcher's history from the store. It fails with errGap if that
@@ -114,13 +109,13 @@ func oldest(all []*recall) uint64 {
 	}).w.since
 }
 
-// replayFor leads a tree from the oldest index to the latest and tells each watcher
-// what is for it. If the beginning is compacted it is so for the oldest: the others
+// replayFor leads a tree from the oldest index to the latest, tells each watcher
+// what is for it, and keeps what it has read for those who ask next. If the beginning is compacted it is so for the oldest: the others
 // are tried again.
 func (s *Store) replayFor(all []*recall) {
 	for len(all) > 0 {
 		from, until := oldest(all), uint64(0)
-		b := batch{byPath: map[string][]*recall{}, open: len(all)}
+		b := batch{byPath: map[string][]*recall{}, open: len(all), read: &stretch{floor: from - 1}}
 		for _, r := range all {
 			until = max(until, r.w.index)
 			b.byPath[r.w.path] = append(b.byPath[r.w.path], r)
@@ -128,18 +123,32 @@ func (s *Store) replayFor(all []*recall) {
 		ctx, cancel := whileAny(all)
 		err := s.replay(ctx, from, until, b.tell)
 		cancel()
+		if err == nil {
+			s.remember(b.read, until)
+		}
 		var again []*recall
 		for _, r := range all {
 			switch {
 			case r.closed:
+				r.done <- nil
 			case errors.Is(err, errGap) && r.w.since > from:
 				again = append(again, r)
 			default:
-				r.finish(err)
+				r.done <- err
 			}
 		}
 		all = again
 	}
+}
+
+// remember keeps a stretch of the history that was read up to an index.
+func (s *Store) remember(read *stretch, until uint64) {
+	if !read.full {
+		read.until = until
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.past.keep(read)
 }
 
 // whileAny returns a context that ends when the clients of all are gone. Its watches
@@ -170,10 +179,11 @@ func whileAny(all []*recall) (context.Context, context.CancelFunc) {
 type batch struct {
 	byPath map[string][]*recall
 	open   int // still want to know something
+	read   *stretch
 }
 
-// tell hands the change to those that it concerns, and reports whether anybody wants
-// more.
+// tell hands the change to those that it concerns, and reports whether more is
+// wanted: by them, or to be remembered.
 func (b *batch) tell(c v2.Change) bool {
 	for path, all := range c.Audience() {
 		for _, r := range b.byPath[path] {
@@ -182,17 +192,18 @@ func (b *batch) tell(c v2.Change) bool {
 			}
 		}
 	}
-	return b.open > 0
+	b.read.add(c)
+	return b.open > 0 || !b.read.full
 }
 
 // keep adds the change to the watcher's history, which has its limit.
 func (b *batch) keep(r *recall, c v2.Change) {
 	w := r.w
-	if w.cut = w.stream && len(w.history) == maxHistory; !w.cut {
-		w.history = append(w.history, c.Event)
+	if w.cut = w.stream && w.history.full(maxHistory); !w.cut {
+		w.history.add(c.Event)
 	}
 	if w.cut || !w.stream {
-		r.finish(nil)
+		r.closed = true
 		b.open--
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"flotilla/api/keys"
 	"flotilla/internal/kv/kvtest"
 	"flotilla/internal/kv/v2"
 )
@@ -34,9 +35,9 @@ func (c countPast) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 func TestManyRecallTogether(t *testing.T) {
 	engine := kvtest.Start(t)
 	writer := start(t, Config{Client: kvtest.InProcess(t, engine)})
-	const keys = 200
+	const files = 200
 	var first uint64
-	for i := range keys {
+	for i := range files {
 		a := must(t, writer, set(fmt.Sprintf("/dir/%d", i), "x"))
 		if i == 0 {
 			first = a.Node.ModifiedIndex
@@ -51,7 +52,7 @@ func TestManyRecallTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 1000 {
 		wg.Go(func() {
-			key := i % keys
+			key := i % files
 			r := v2.Request{Path: fmt.Sprintf("/dir/%d", key), WaitIndex: first + uint64(i%(key+1))}
 			w, err := late.Watch(ctx, r)
 			if err != nil {
@@ -121,5 +122,69 @@ func TestAwaitIsForgotten(t *testing.T) {
 	defer s.mu.Unlock()
 	if len(s.waits) != 0 {
 		t.Errorf("%d waits are left", len(s.waits))
+	}
+}
+
+// TestOneChangeAtATime: a watcher that comes back for each change of a history from
+// before the gateway's memory costs a reading of the store now and then, not one for
+// each.
+func TestOneChangeAtATime(t *testing.T) {
+	engine := kvtest.Start(t)
+	writer := start(t, Config{Client: kvtest.InProcess(t, engine)})
+	const changes = ringChanges + 200
+	first := must(t, writer, set("/w/0", "x")).Node.ModifiedIndex
+	var wg sync.WaitGroup
+	for part := range 8 {
+		wg.Go(func() {
+			for i := part; i < changes; i += 8 {
+				must(t, writer, set(fmt.Sprintf("/w/%d", i%10), "x"))
+			}
+		})
+	}
+	wg.Wait()
+	client := kvtest.InProcess(t, engine)
+	var readings atomic.Int64
+	client.KV = countPast{client.KV, &readings}
+	late := start(t, Config{Client: client})
+	for index, told := first, 0; told < changes; told++ {
+		w, err := late.Watch(t.Context(), v2.Request{Path: "/w", Recursive: true, WaitIndex: index})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := w.Next(t.Context())
+		w.Close()
+		if err != nil || e.Node.ModifiedIndex != index {
+			t.Fatalf("at %d: %+v, %v", index, e, err)
+		}
+		index++
+	}
+	if n := readings.Load(); n > 2 {
+		t.Errorf("the store was read %d times", n)
+	}
+	// Nobody else is told of what is not for it.
+	w, err := late.Watch(t.Context(), v2.Request{Path: "/w/3", WaitIndex: first + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if e, err := w.Next(t.Context()); err != nil || e.Node.Key != "/w/3" {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestStretch: a stretch that is full ends with an index of which it has everything.
+func TestStretch(t *testing.T) {
+	p := stretch{floor: 9}
+	value := string(make([]byte, ringBytes/2))
+	for _, index := range []uint64{10, 11, 12, 12, 13} {
+		p.add(v2.Change{Event: &keys.Event{Node: &keys.Node{Key: "/k", Value: &value, ModifiedIndex: index}}})
+	}
+	if len(p.changes) != 2 || p.until != 11 || !p.full {
+		t.Errorf("%d changes until %d, full %t", len(p.changes), p.until, p.full)
+	}
+	for index, want := range map[uint64]bool{9: false, 10: true, 11: true, 12: false} {
+		if got := (past{&p}).at(index) != nil; got != want {
+			t.Errorf("index %d: %t", index, got)
+		}
 	}
 }

@@ -1,8 +1,7 @@
 package mvcc
 
 import (
-	"sort"
-
+	"flotilla/api/keys"
 	"flotilla/internal/kv/v2"
 )
 
@@ -35,19 +34,29 @@ func (r *ring) add(c v2.Change) {
 // since returns the changes from the index on. They are all of them only if the
 // index is above the floor.
 func (r *ring) since(index uint64) []v2.Change {
-	i := sort.Search(len(r.changes), func(i int) bool { return r.changes[i].Index() >= index })
-	return r.changes[i:]
+	return sinceIn(r.changes, index)
 }
 
 // weight is about how many bytes a change holds on to.
 func weight(c v2.Change) int {
-	const fixed = 400
-	n := fixed + len(c.Event.Node.Key)
-	if v := c.Event.Node.Value; v != nil {
-		n += len(*v)
-	}
+	n := eventWeight(c.Event)
 	for _, p := range c.Removed {
 		n += len(p) + 16
+	}
+	return n
+}
+
+// eventWeight is about how many bytes an event holds on to.
+func eventWeight(e *keys.Event) int {
+	const fixed = 400
+	n := fixed
+	for _, node := range []*keys.Node{e.Node, e.PrevNode} {
+		if node != nil {
+			n += len(node.Key)
+		}
+		if node != nil && node.Value != nil {
+			n += len(*node.Value)
+		}
 	}
 	return n
 }

@@ -60,6 +60,7 @@ type Store struct {
 	mu       sync.RWMutex
 	tree     *v2.Tree // nil until loaded
 	recent   ring
+	past     past
 	waits    []*wait
 	writers  map[string]map[*writer]struct{}
 	watchers map[string]map[*Watcher]struct{}

@@ -24,11 +24,42 @@ var ErrLagging = errors.New("watcher is too slow")
 var ErrStopped = errors.New("the gateway has stopped")
 
 // How many events wait for a watcher before it counts as lagging: live ones, and ones
-// from the store's history.
+// from the store's history; and how many bytes, by weight, as long as more than a few
+// wait.
 const (
 	maxPending = 1000
 	maxHistory = 10_000
+	maxWaiting = 16 << 20
+	fewWaiting = 4
 )
+
+// backlog is events that wait for a watcher, oldest first.
+type backlog struct {
+	events []*keys.Event
+	bytes  int
+}
+
+// full reports whether the watcher lags, if so many events are the most.
+func (b *backlog) full(most int) bool {
+	return len(b.events) >= most || b.bytes >= maxWaiting && len(b.events) >= fewWaiting
+}
+
+func (b *backlog) add(e *keys.Event) {
+	b.events = append(b.events, e)
+	b.bytes += eventWeight(e)
+}
+
+// take removes the oldest; nil if there is none.
+func (b *backlog) take() *keys.Event {
+	if len(b.events) == 0 {
+		return nil
+	}
+	e := b.events[0]
+	b.events[0] = nil
+	b.events = b.events[1:]
+	b.bytes -= eventWeight(e)
+	return e
+}
 
 // Watcher delivers the events of one watch, in the order of their indexes, each
 // once.
@@ -39,11 +70,11 @@ type Watcher struct {
 	since     uint64 // events before this index are not for it
 	stream    bool
 	index     uint64
-	history   []*keys.Event // what happened before the watcher was registered
-	cut       bool          // the history goes on: no live event may follow it
+	history   backlog // what happened before the watcher was registered
+	cut       bool    // the history goes on: no live event may follow it
 
 	mu      sync.Mutex
-	pending []*keys.Event
+	pending backlog
 	err     error
 	more    chan struct{} // 1 slot: pending or err is new
 }
@@ -67,7 +98,7 @@ func (s *Store) Watch(ctx context.Context, r v2.Request) (*Watcher, error) {
 }
 
 // register lets the watcher take part in what happens from now on, and gives it
-// what the recent changes hold. from is not 0 if the store must be asked
+// what is in memory of the changes before. from is not 0 if the store must be asked
 // for what happened from that index on.
 func (s *Store) register(r v2.Request) (w *Watcher, from uint64, err error) {
 	s.mu.Lock()
@@ -86,6 +117,14 @@ func (s *Store) register(r v2.Request) (w *Watcher, from uint64, err error) {
 		s.watchers[w.path] = map[*Watcher]struct{}{}
 	}
 	s.watchers[w.path][w] = struct{}{}
+	if !w.stream && w.since <= s.recent.floor {
+		c, next, ok := s.past.find(w.since, func(c v2.Change) bool { return c.Matches(w.path, w.recursive) })
+		if ok {
+			w.push(c)
+			return w, 0, nil
+		}
+		w.since = next
+	}
 	if w.since <= s.recent.floor {
 		return w, w.since, nil
 	}
@@ -118,9 +157,7 @@ func (w *Watcher) Index() uint64 { return w.index }
 // Next waits for the next event. The error is ctx's, ErrLagging, ErrStopped or a
 // *keys.Error. Next and Close are for one goroutine.
 func (w *Watcher) Next(ctx context.Context) (*keys.Event, error) {
-	if len(w.history) > 0 {
-		e := w.history[0]
-		w.history = w.history[1:]
+	if e := w.history.take(); e != nil {
 		return e, nil
 	}
 	if w.cut {
@@ -142,9 +179,7 @@ func (w *Watcher) Next(ctx context.Context) (*keys.Event, error) {
 func (w *Watcher) pop() (*keys.Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.pending) > 0 {
-		e := w.pending[0]
-		w.pending = w.pending[1:]
+	if e := w.pending.take(); e != nil {
 		return e, nil
 	}
 	return nil, w.err
@@ -160,10 +195,10 @@ func (w *Watcher) push(c v2.Change) {
 	switch {
 	case w.err != nil:
 		return
-	case len(w.pending) >= maxPending:
+	case w.pending.full(maxPending):
 		w.err = ErrLagging
 	default:
-		w.pending = append(w.pending, c.Event)
+		w.pending.add(c.Event)
 	}
 	w.tell()
 }
