@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -127,35 +126,6 @@ func TestBodyThatEnds(t *testing.T) {
 	if status, _, body := talk(t, conn, r, plainGet("/v2/keys/half")); status != http.StatusNotFound {
 		t.Errorf("%d %s", status, body)
 	}
-}
-
-// TestManyIdle: connections that say nothing cost little, and nobody waits for
-// them.
-func TestManyIdle(t *testing.T) {
-	addr := strings.TrimPrefix(serveMember(t), "http://")
-	const many = 3000 // both ends are in this process; the limit may be 10,000 descriptors
-	before := inUse()
-	for range many {
-		conn, r := dial(t, addr)
-		talk(t, conn, r, plainGet("/v2/keys/?quorum=false"))
-	}
-	if each := (inUse() - before) / many; each > 40<<10 { // with the client's part
-		t.Errorf("an idle connection costs %d bytes", each)
-	}
-	conn, r := dial(t, addr)
-	began := time.Now()
-	talk(t, conn, r, plainGet("/v2/keys/?quorum=true"))
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("a request beside them takes %s", took)
-	}
-}
-
-// inUse is the memory of heap and stacks.
-func inUse() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapInuse + m.StackInuse
 }
 
 // TestWatchThatIsNotRead: a client that leaves its events unread is cut off and
