@@ -3,9 +3,9 @@ package etcdcmd
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"time"
 )
 
 // How much garbage may pile up before it is collected: as much as there is live
@@ -14,10 +14,9 @@ import (
 // sixth of the processor with the default; an idle store collects every two
 // minutes whatever the percentage.
 const (
-	room       = 96 << 20 // bytes
-	leastRoom  = 100      // percent of the live data
-	mostRoom   = 400
-	lookAtHeap = time.Second
+	room      = 96 << 20 // bytes
+	leastRoom = 100      // percent of the live data
+	mostRoom  = 400
 )
 
 // roomPercent is what GOGC should be for so many bytes of live data.
@@ -37,11 +36,11 @@ func giveRoom(ctx context.Context) {
 	now := mostRoom
 	before := debug.SetGCPercent(now)
 	defer debug.SetGCPercent(before)
-	tick := time.NewTicker(lookAtHeap)
-	defer tick.Stop()
+	collected := make(chan struct{}, 1)
+	afterCollection(ctx, collected)
 	for {
 		select {
-		case <-tick.C:
+		case <-collected:
 		case <-ctx.Done():
 			return
 		}
@@ -52,4 +51,19 @@ func giveRoom(ctx context.Context) {
 			now = want
 		}
 	}
+}
+
+// afterCollection tells, until ctx ends, whenever the garbage has been collected: only
+// then is it known anew how much live data there is.
+func afterCollection(ctx context.Context, collected chan<- struct{}) {
+	if ctx.Err() != nil {
+		return
+	}
+	runtime.AddCleanup(new([16]byte), func(collected chan<- struct{}) {
+		select {
+		case collected <- struct{}{}:
+		default:
+		}
+		afterCollection(ctx, collected)
+	}, collected)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,9 +25,13 @@ const (
 	// enoughRoom is the free space from which it is started: a segment of its log
 	// (64 MiB, allocated as a whole) beyond lowRoom.
 	enoughRoom = 96 << 20
-	// roomInterval bounds how much can be written between two looks: some 10 MiB on
-	// a disk that writes 100 MiB in a second.
+	// roomInterval is between two looks where little room is left. It bounds how much
+	// can be written in between: some 10 MiB on a disk that writes 100 MiB in a second.
 	roomInterval = 100 * time.Millisecond
+	// roomSeldom is between two looks where there is plenty, and fastDisk how fast
+	// that may at most become little, in bytes a second: as fast as memory is written.
+	roomSeldom = 2 * time.Second
+	fastDisk   = 2 << 30
 )
 
 // room watches the free space where the engine writes.
@@ -43,6 +48,25 @@ func (m *Member) room(cfg *embed.Config) room {
 		dirs = append(dirs, cfg.WalDir)
 	}
 	return room{dirs: dirs, free: freeBytes, lag: m.engineLog.lag, log: m.log}
+}
+
+// until is when to look again: before what is free can have become too little.
+func (r room) until() time.Duration {
+	least := uint64(math.MaxInt64)
+	for _, dir := range r.dirs {
+		free, err := r.free(dir)
+		if err != nil {
+			return roomInterval
+		}
+		least = min(least, free)
+	}
+	return lookAgain(least)
+}
+
+// lookAgain is how long so many free bytes last at least.
+func lookAgain(free uint64) time.Duration {
+	seconds := float64(max(free, lowRoom)-lowRoom) / fastDisk
+	return min(max(time.Duration(seconds*float64(time.Second)), roomInterval), roomSeldom)
 }
 
 // lacking says what is wrong, "" when every directory has at least need free bytes.
@@ -82,16 +106,12 @@ func (r room) wait(ctx context.Context, say func(string)) error {
 
 // watch returns a pause when the room runs out, nil when ctx is done.
 func (r room) watch(ctx context.Context) *pause {
-	tick := time.NewTicker(roomInterval)
-	defer tick.Stop()
 	for {
 		if why := r.lacking(lowRoom); why != "" {
 			return &pause{why: why}
 		}
 		r.lag.look()
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if sleep(ctx, r.until()) != nil {
 			return nil
 		}
 	}

@@ -44,6 +44,7 @@ type Hints struct {
 
 const (
 	scoutInterval = 250 * time.Millisecond // between looks at the engine
+	calmInterval  = time.Second            // and while there is nothing to do
 	ownInterval   = 5 * time.Second        // between looks at the machine's own addresses
 	askTimeout    = 2 * time.Second        // for one member, and for all hints together
 	askAtOnce     = 16
@@ -246,7 +247,7 @@ func (s *scout) view() whereabouts.View {
 // makes the own addresses known while there is one. It returns a pause when the engine has to be told of
 // addresses, nil when ctx is done.
 func (s *scout) watch(ctx context.Context) *pause {
-	tick := time.NewTicker(scoutInterval)
+	tick := time.NewTimer(scoutInterval)
 	defer tick.Stop()
 	// A healthy cluster elects a leader within two election timeouts.
 	patience := 2 * time.Duration(s.cfg.ElectionMs) * time.Millisecond
@@ -276,6 +277,7 @@ func (s *scout) watch(ctx context.Context) *pause {
 			wait = min(wait*3/2, maxAskWait)
 			alone = now
 		}
+		tick.Reset(s.interval())
 		select {
 		case <-tick.C:
 		case <-s.rung:
@@ -284,6 +286,18 @@ func (s *scout) watch(ctx context.Context) *pause {
 			return nil
 		}
 	}
+}
+
+// interval is until the next look. Who has seen a leader at the last look counts its
+// absence from there, so that looking less often makes nobody notice later.
+func (s *scout) interval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	recorded := slices.Equal(s.announced, s.card.PeerURLs) && s.failing.IsZero() && !s.joining
+	if recorded && s.engine != nil && s.engine.Server.Leader() != 0 {
+		return calmInterval
+	}
+	return scoutInterval
 }
 
 // lookAtOwn is a pause when the machine's own address has changed under the running

@@ -14,6 +14,8 @@ const (
 	// idleTick is how often a gateway looks whether it has become the active
 	// one, and whether keys of the former one have expired.
 	idleTick = 500 * time.Millisecond
+	// quietTick is the same while there are neither keys that expire nor stale records.
+	quietTick = 2 * time.Second
 	// markTick is how often the store's revision is noted for compaction.
 	markTick = time.Minute
 	// sweepMost bounds the stale records that are removed in one tick.
@@ -45,11 +47,15 @@ func (s *Store) keepHouse(ctx context.Context) {
 func (s *Store) untilNext() time.Duration {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.tree == nil || !s.cfg.Active() {
+	if s.tree == nil {
 		return idleTick
 	}
-	at, ok := s.tree.NextExpiry()
-	if !ok {
+	at, expires := s.tree.NextExpiry()
+	_, stale := s.tree.Sweep()
+	if !expires && !stale {
+		return quietTick
+	}
+	if !expires || !s.cfg.Active() {
 		return idleTick
 	}
 	// A due key that is still there has just failed to expire: do not spin.
