@@ -261,16 +261,10 @@ func (e *entry) differences(to model.Placement) []string {
 		diff = append(diff, "the unit file changed")
 	}
 	switch {
-<<<<<<< HEAD
-	case p.Desired != u.Desired:
-		diff = append(diff, "its desired state is "+u.Desired.String())
-	case p.Gen != u.Gen && u.Restart:
-		diff = append(diff, "a restart was asked for")
-	case p.Gen != u.Gen && len(diff) == 0:
-		diff = append(diff, u.Desired.String()+" was asked for again")
-=======
 	case p.Desired != to.Desired:
 		diff = append(diff, "its desired state is "+to.Desired.String())
+	case p.Gen != to.Gen && to.Restart:
+		diff = append(diff, "a restart was asked for")
 	case p.Gen != to.Gen && len(diff) == 0:
 		diff = append(diff, to.Desired.String()+" was asked for again")
 	}
