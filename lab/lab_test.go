@@ -7,6 +7,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,10 +23,12 @@ import (
 	"flotilla/internal/lab/machines"
 )
 
-const (
-	// prefix keeps this lab apart from a person's own and the demonstration's.
-	prefix = "test"
-	size   = 3
+const size = 3
+
+// prefix keeps this lab apart from a person's own, the demonstration's, and other runs.
+var (
+	prefix = flag.String("lab.name", "test", "the lab's `NAME`: its machines are called NAME1, NAME2...")
+	keep   = flag.Bool("lab.keep", false, "use the lab as it is if it is up, and leave it up: for writing scenarios")
 )
 
 var (
@@ -39,10 +42,9 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int) {
-	// testing.Short needs parsed flags, which m.Run does: look for it by hand.
-	short := slices.ContainsFunc(os.Args, func(a string) bool { return a == "-test.short" || a == "-test.short=true" })
+	flag.Parse()
 	switch {
-	case short:
+	case testing.Short():
 		why = "lab scenarios take minutes"
 	case os.Geteuid() != 0:
 		why = "lab machines need root"
@@ -65,7 +67,7 @@ func run(m *testing.M) (code int) {
 // down takes the lab away and returns the exit code.
 func down() int {
 	err := os.RemoveAll(scratch)
-	if lab != nil {
+	if lab != nil && !*keep {
 		err = errors.Join(err, takeAway())
 	}
 	if err != nil {
@@ -108,11 +110,14 @@ func up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := machines.New(prefix, host, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
+	l, err := machines.New(*prefix, host, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
 	if err != nil {
 		return err
 	}
 	lab = l
+	if up, err := lab.Machines(); *keep && err == nil && len(up) == size {
+		return nil
+	}
 	// What a killed test run left is nobody's.
 	if err := lab.Down(ctx); err != nil {
 		return err
@@ -336,13 +341,18 @@ func (c *cluster) same(what string, before, after []life) {
 func (c *cluster) destroyAll() {
 	c.repair()
 	c.joined(size)
-	for line := range strings.Lines(c.fleetctl("list-unit-files", "--no-legend")) {
-		c.fleetctl("destroy", strings.Fields(line)[0])
+	names := strings.Fields(c.fleetctl("list-unit-files", "--no-legend", "--fields=unit"))
+	if len(names) == 0 {
+		return
 	}
+	c.fleetctl(append([]string{"destroy"}, names...)...)
 	c.eventually(time.Minute, "all units gone", func() error {
 		for _, m := range c.names() {
-			if left := strings.TrimSpace(c.on(m, "sh", "-c", "ls /run/systemd/system | grep -E '^(hello|web|beat)' || true")); left != "" {
-				return fmt.Errorf("%s still has %s", m, left)
+			have := strings.Fields(c.on(m, "ls", "/run/systemd/system"))
+			for _, name := range names {
+				if slices.Contains(have, name) {
+					return fmt.Errorf("%s still has %s", m, name)
+				}
 			}
 		}
 		return nil

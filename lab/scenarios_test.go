@@ -401,7 +401,7 @@ func TestDownIsComplete(t *testing.T) {
 	if err := errors.Join(other.Down(t.Context()), other.Down(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if left := tracesOf("testx"); left != "" {
+	if left := tracesOf(*prefix + "x"); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
 }

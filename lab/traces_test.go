@@ -16,7 +16,7 @@ func secondLab(t *testing.T) *machines.Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := machines.New("testx", host, nil)
+	l, err := machines.New(*prefix+"x", host, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

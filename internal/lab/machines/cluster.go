@@ -78,6 +78,11 @@ func peerURL(m Machine) string   { return "https://" + m.Address + ":2380" }
 // etcdctlEnv lets etcdctl speak to the members that it learns of, as root.
 const etcdctlEnv = "ETCDCTL_CA_FILE=" + caFile + "\nETCDCTL_CERT_FILE=" + certFile + "\nETCDCTL_KEY_FILE=" + keyFile + "\n"
 
+// addressEnv is what units find their machine's address by (EnvironmentFile=/etc/environment).
+func addressEnv(m Machine) string {
+	return "COREOS_PUBLIC_IPV4=" + m.Address + "\nCOREOS_PRIVATE_IPV4=" + m.Address + "\n"
+}
+
 // fleetConf is a machine's fleet.conf. A member asks itself first and the others when
 // it is away; the rest ask all members.
 func fleetConf(m Machine, members []Machine) string {
@@ -146,7 +151,7 @@ func (l *Lab) configure(s state, program string) error {
 		files := map[string]string{
 			caFile: ca.pem(), certFile: cert,
 			"/etc/fleet/fleet.conf": fleetConf(m, s.Machines[:s.Members]),
-			"/etc/environment":      etcdctlEnv,
+			"/etc/environment":      etcdctlEnv + addressEnv(m),
 		}
 		if i < s.Members {
 			files["/etc/default/etcd"] = etcdEnv(m, s.Machines[:s.Members])

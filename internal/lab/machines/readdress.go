@@ -71,7 +71,7 @@ func (l *Lab) Readdress(ctx context.Context, names ...string) error {
 // rewriteOwn puts the machine's address in the place of its old one.
 func (l *Lab) rewriteOwn(m Machine, old string) error {
 	d := l.disk(m.Name)
-	for _, path := range []string{"/etc/default/etcd", "/etc/fleet/fleet.conf"} {
+	for _, path := range []string{"/etc/default/etcd", "/etc/fleet/fleet.conf", "/etc/environment"} {
 		b, err := os.ReadFile(filepath.Join(d.root(), path))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -87,7 +87,7 @@ func (l *Lab) rewriteOwn(m Machine, old string) error {
 }
 
 // own begins the settings that hold a machine's own address.
-var own = []string{"ETCD_LISTEN_", "ETCD_ADVERTISE_", "ETCD_INITIAL_ADVERTISE_", "public_ip="}
+var own = []string{"ETCD_LISTEN_", "ETCD_ADVERTISE_", "ETCD_INITIAL_ADVERTISE_", "public_ip=", "COREOS_"}
 
 // withOwn replaces an address in the settings that are the machine's own.
 func withOwn(text, old, new string) string {

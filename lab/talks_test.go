@@ -1,0 +1,220 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"flotilla/internal/lab/machines"
+)
+
+// What talks about fleet have shown, typed as they typed it: a file of testdata/talks for
+// each, read from top to bottom. Beside the commands of testscript there are
+//
+//	$ COMMAND LINE              typed in a shell, in the directory with the script's files
+//	await [-gone] PATTERN COMMAND LINE
+//	                            typed again until what it prints matches, or no longer does
+//	login ADDRESS               go to another machine, to type there
+//	metadata ADDRESS KEY=VALUE  what the machine's fleet.conf says of it; - is nothing
+//	lose ADDRESS                cut the machine's power
+//	regain ADDRESS              and switch it on again
+func TestTalksFleet(t *testing.T) {
+	c := scenario(t)
+	c.withRegistry()
+	testscript.RunT(inTurn{t}, testscript.Params{
+		Dir: "testdata/talks",
+		Setup: func(env *testscript.Env) error {
+			s := &typist{at: c.names()[0]}
+			env.Values[typistKey{}] = s
+			env.Defer(func() { (&cluster{T: t}).destroyAll() })
+			return s.lay(env.WorkDir)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"$": typed, "await": await, "login": login, "metadata": metadata, "lose": lose, "regain": regain,
+		},
+	})
+}
+
+// inTurn runs scripts one after the other: they share the machines.
+type inTurn struct{ *testing.T }
+
+func (inTurn) Parallel() {}
+func (t inTurn) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(inTurn{t}) })
+}
+func (inTurn) Verbose() bool { return testing.Verbose() }
+
+// desk is the directory of a machine that lines are typed in.
+const desk = "/root/talk"
+
+// typist types a script's lines.
+type typist struct {
+	at string // the machine that they are typed on
+}
+
+type typistKey struct{}
+
+func theTypist(ts *testscript.TestScript) *typist { return ts.Value(typistKey{}).(*typist) }
+
+// lay puts the script's files onto the desk of every machine.
+func (s *typist) lay(dir string) error {
+	all, err := lab.Machines()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if _, err := s.run(m.Name, "rm -rf "+desk+" && mkdir "+desk); err != nil {
+			return err
+		}
+	}
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			if err := lab.WriteFile(m.Name, filepath.Join(desk, rel), text, 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// said is what a line has printed.
+type said struct{ out, err bytes.Buffer }
+
+// typingLimit is how long a line may take.
+const typingLimit = 90 * time.Second
+
+func (s *typist) run(machine, line string) (*said, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), typingLimit)
+	defer cancel()
+	var out said
+	err := lab.Exec(ctx, machine, machines.Streams{Out: &out.out, Err: &out.err},
+		"bash", "-O", "expand_aliases", "-c", "cd "+desk+" 2>/dev/null; alias f=fleetctl\n"+line)
+	return &out, err
+}
+
+func (o *said) tell(ts *testscript.TestScript) {
+	ts.Stdout().Write(o.out.Bytes())
+	ts.Stderr().Write(o.err.Bytes())
+}
+
+func typed(ts *testscript.TestScript, neg bool, args []string) {
+	s := theTypist(ts)
+	out, err := s.run(s.at, strings.Join(args, " "))
+	out.tell(ts)
+	if (err != nil) != neg {
+		ts.Fatalf("%v\n%s%s", err, &out.out, &out.err)
+	}
+}
+
+// awaitLimit is how long the cluster may take to become what a script waits for.
+const awaitLimit = 40 * time.Second
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	gone := len(args) > 0 && args[0] == "-gone"
+	if gone {
+		args = args[1:]
+	}
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await [-gone] PATTERN COMMAND LINE")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	s, line := theTypist(ts), strings.Join(args[1:], " ")
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(awaitLimit); ; <-tick.C {
+		out, err := s.run(s.at, line)
+		// What cannot be asked is not gone.
+		if pattern.Match(out.out.Bytes()) != gone && (err == nil || !gone) {
+			out.tell(ts)
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("not within %v: %v\n%s%s", awaitLimit, err, &out.out, &out.err)
+		}
+	}
+}
+
+// named returns the name of the machine with the address.
+func named(ts *testscript.TestScript, address string) string {
+	all, err := lab.Machines()
+	ts.Check(err)
+	i := slices.IndexFunc(all, func(m machines.Machine) bool { return m.Address == address })
+	if i < 0 {
+		ts.Fatalf("no machine has the address %s", address)
+	}
+	return all[i].Name
+}
+
+func login(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: login ADDRESS")
+	}
+	theTypist(ts).at = named(ts, args[0])
+}
+
+func metadata(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: metadata ADDRESS KEY=VALUE,...")
+	}
+	machine := named(ts, args[0])
+	ts.Defer(func() { describe(ts, machine, "machine="+machine) })
+	describe(ts, machine, strings.TrimPrefix(args[1], "-"))
+}
+
+// describe rewrites the metadata of a machine's fleet.conf and has fleetd read it.
+func describe(ts *testscript.TestScript, machine, metadata string) {
+	s := theTypist(ts)
+	_, err := s.run(machine, "sed -i 's/^metadata=.*/metadata="+metadata+"/' /etc/fleet/fleet.conf && systemctl restart fleet")
+	ts.Check(err)
+}
+
+func lose(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lose ADDRESS")
+	}
+	ts.Check(lab.Kill(context.Background(), named(ts, args[0])))
+}
+
+func regain(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: regain ADDRESS")
+	}
+	ts.Check(lab.Boot(context.Background(), named(ts, args[0])))
+}
+
+// Every row of the talks has its script.
+func TestTalksAreWhole(t *testing.T) {
+	have := map[string]bool{}
+	files, _ := filepath.Glob("testdata/talks/*.txtar") // a good pattern
+	for _, f := range files {
+		have[strings.TrimSuffix(filepath.Base(f), ".txtar")] = true
+	}
+	for i := range 18 {
+		if name := fmt.Sprintf("F%02d", i+1); !have[name] {
+			t.Errorf("there is no %s; there are %v", name, slices.Sorted(maps.Keys(have)))
+		}
+	}
+}
