@@ -11,6 +11,12 @@
 //	states/UNIT/MACHINE        {"loadState","activeState","subState",...}     agent of MACHINE, its lease
 //	machines/ID/object         {"ID","PublicIP","Metadata","Version",...}     agent of ID, its lease
 //	machines/ID/metadata/KEY   value; "" masks the configured one             API
+//	machines/ID/cordon         {"drain","why","by","at"}                      API
+//	history/UNIT/SEQ           {"hash","text","at","by","why"}                API; engine when it reverts
+//	destroyed/UNIT             {"at"}                                         API; engine forgets it a day later
+//	roll/GROUP                 {"state","from","to","texts",...}              engine; API: "asked", "askedBy"
+//	ask/KIND-RANDOM            {"kind","unit","machine","max","by","at"}      API; engine removes it when done
+//	events/TIME-RANDOM         {"at","kind","unit","machine","what",...}      API and engine; engine trims
 //	lease/engine-leader        {"MachineID","Version":1,"Instance","Boot"}    engine, its lease
 //	engine/hold                reason why moves are held                      engine
 //	mark                       random; tells this registry from another one   first reader, for good

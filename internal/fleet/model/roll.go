@@ -18,6 +18,13 @@ const (
 	Reverted  RollState = "reverted"
 )
 
+// What can be asked of a roll.
+const (
+	Pause  = "pause"
+	Resume = "resume"
+	Revert = "revert"
+)
+
 // Final reports whether the roll is over.
 func (s RollState) Final() bool { return s == Done || s == Reverted }
 
@@ -29,7 +36,10 @@ type Roll struct {
 	// From and To are the hashes of each unit before and after, by unit.
 	From, To map[string]string
 	// Texts holds what From speaks of, by hash: what a revert puts back.
-	Texts   map[string]string
+	Texts map[string]string
+	// Since is the entries that are being changed, by RollKey: since when each may
+	// have the text that it is to have and has not been good with it.
+	Since   map[string]time.Time
 	Started time.Time
 	Ended   time.Time // zero: not yet
 	By      string    // who asked for it
@@ -38,10 +48,14 @@ type Roll struct {
 	// Failed is the unit that failed, on Machine, with the last lines of its Log.
 	Failed, Machine string
 	Log             []string
-	// Asked is what somebody wants of the roll: pause, resume or revert; "" none.
-	Asked string
-	Rev   int64 // store revision, for guarded writes; 0: not stored
+	// Asked is what somebody wants of the roll: Pause, Resume or Revert; "" nothing.
+	// AskedBy is who.
+	Asked, AskedBy string
+	Rev            int64 // store revision, for guarded writes; 0: not stored
 }
+
+// RollKey names an entry of the schedule in Roll.Since.
+func RollKey(unit, machine string) string { return unit + " " + machine }
 
 // GroupOf is the group that a unit is rolled with: the instances of its template,
 // or the unit alone.

@@ -29,9 +29,11 @@ func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
 }
 
 func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, error) {
-	resp, err := r.txn(ctx, "read the registry", nil, []clientv3.Op{
-		clientv3.OpGet(r.prefix+scope, clientv3.WithPrefix()), clientv3.OpGet(r.key(Key{Kind: KindMark})),
-	}, nil)
+	ops := []clientv3.Op{clientv3.OpGet(r.key(Key{Kind: KindMark}))}
+	for _, span := range r.spans(scope) {
+		ops = append(ops, clientv3.OpGet(span[0], clientv3.WithRange(span[1])))
+	}
+	resp, err := r.txn(ctx, "read the registry", nil, ops, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +42,22 @@ func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, e
 		all = append(all, records(part.GetResponseRange().Kvs)...)
 	}
 	return v.reset(all, resp.Header.ClusterId, resp.Header.Revision), nil
+}
+
+// spans is the ranges of keys, from and up to, that a view of the scope is made of:
+// of Everything all but events and history, which only grow and which views do not
+// hold.
+func (r *Registry) spans(scope string) [][2]string {
+	from, end := r.prefix+scope, clientv3.GetPrefixRangeEnd(r.prefix+scope)
+	if scope != Everything {
+		return [][2]string{{from, end}}
+	}
+	var out [][2]string
+	for _, prefix := range []string{eventsPrefix, historyPrefix} { // in order
+		out = append(out, [2]string{from, r.prefix + prefix})
+		from = clientv3.GetPrefixRangeEnd(r.prefix + prefix)
+	}
+	return append(out, [2]string{from, end})
 }
 
 // loadMarked is load from a registry that has a mark: it gets one if it is new.
@@ -93,7 +111,9 @@ func (r *Registry) followOnce(ctx context.Context, scope string, v *View, change
 		if err := w.Err(); err != nil {
 			return fmt.Errorf("watch the registry: %w", err)
 		}
-		changed(v.apply(events(w.Events), w.Header.Revision), false)
+		if changes := v.apply(events(w.Events), w.Header.Revision); len(changes) > 0 {
+			changed(changes, false)
+		}
 	}
 	return errors.New("watch the registry: closed")
 }

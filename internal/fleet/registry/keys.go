@@ -21,14 +21,22 @@ const (
 	KindLeader    Kind = "leader"       // lease/engine-leader
 	KindHold      Kind = "hold"         // engine/hold
 	KindMark      Kind = "mark"         // mark
+	KindHistory   Kind = "history"      // history/UNIT/SEQ
+	KindDestroyed Kind = "destroyed"    // destroyed/UNIT
+	KindRoll      Kind = "roll"         // roll/GROUP
+	KindCordon    Kind = "cordon"       // machines/ID/cordon
+	KindEvent     Kind = "events"       // events/TIME-RANDOM
+	KindAsk       Kind = "ask"          // ask/KIND-RANDOM
 )
 
 // Key is a key of the registry taken apart.
 type Key struct {
 	Kind    Kind
-	Unit    string // object, target-state, schedule, unplaced, states
-	Machine string // schedule, states, machine, metadata
+	Unit    string // object, target-state, schedule, unplaced, states, history, destroyed
+	Machine string // schedule, states, machine, metadata, cordon
 	Meta    string // metadata: the name of the value
+	Group   string // roll
+	ID      string // events, ask: the last part; history: the number of the version
 }
 
 // Path is the key below the registry's prefix.
@@ -52,6 +60,18 @@ func (k Key) Path() string {
 		return "engine/hold"
 	case KindMark:
 		return "mark"
+	case KindHistory:
+		return "history/" + k.Unit + "/" + k.ID
+	case KindDestroyed:
+		return "destroyed/" + k.Unit
+	case KindRoll:
+		return "roll/" + k.Group
+	case KindCordon:
+		return "machines/" + k.Machine + "/cordon"
+	case KindEvent:
+		return eventsPrefix + k.ID
+	case KindAsk:
+		return asksPrefix + k.ID
 	}
 	panic(fmt.Sprintf("registry: kind %q has no path", k.Kind))
 }
@@ -70,20 +90,41 @@ func ParsePath(path string) (Key, bool) {
 		return Key{Kind: Kind(parts[2]), Unit: parts[1]}, true
 	case len(parts) == 3 && parts[0] == "schedule":
 		return Key{Kind: KindPlacement, Machine: parts[1], Unit: parts[2]}, true
-	case len(parts) == 2 && parts[0] == "unplaced":
-		return Key{Kind: KindUnplaced, Unit: parts[1]}, true
 	case len(parts) == 3 && parts[0] == "states":
 		return Key{Kind: KindState, Unit: parts[1], Machine: parts[2]}, true
 	case len(parts) == 3 && parts[0] == "machines" && parts[2] == "object":
 		return Key{Kind: KindMachine, Machine: parts[1]}, true
 	case len(parts) == 4 && parts[0] == "machines" && parts[2] == "metadata":
 		return Key{Kind: KindMetadata, Machine: parts[1], Meta: parts[3]}, true
-	case path == "lease/engine-leader":
-		return Key{Kind: KindLeader}, true
-	case path == "engine/hold":
-		return Key{Kind: KindHold}, true
+	case len(parts) == 3 && parts[0] == "machines" && parts[2] == "cordon":
+		return Key{Kind: KindCordon, Machine: parts[1]}, true
+	case len(parts) == 3 && parts[0] == "history":
+		return Key{Kind: KindHistory, Unit: parts[1], ID: parts[2]}, true
+	case len(parts) == 2:
+		return parsePair(parts[0], parts[1])
 	case path == "mark":
 		return Key{Kind: KindMark}, true
+	}
+	return Key{}, false
+}
+
+// parsePair is ParsePath for a path of two parts.
+func parsePair(first, second string) (Key, bool) {
+	switch {
+	case first == "unplaced":
+		return Key{Kind: KindUnplaced, Unit: second}, true
+	case first == "destroyed":
+		return Key{Kind: KindDestroyed, Unit: second}, true
+	case first == "roll":
+		return Key{Kind: KindRoll, Group: second}, true
+	case first+"/" == eventsPrefix:
+		return Key{Kind: KindEvent, ID: second}, true
+	case first+"/" == asksPrefix:
+		return Key{Kind: KindAsk, ID: second}, true
+	case first == "lease" && second == "engine-leader":
+		return Key{Kind: KindLeader}, true
+	case first == "engine" && second == "hold":
+		return Key{Kind: KindHold}, true
 	}
 	return Key{}, false
 }

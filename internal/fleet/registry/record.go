@@ -36,11 +36,15 @@ type placementRecord struct {
 	Desired model.State `json:"desired"`
 	Gen     int64       `json:"gen"`
 	Leaving bool        `json:"leaving,omitempty"`
+	Watched bool        `json:"watched,omitempty"`
 	Restart bool        `json:"restart,omitempty"`
 }
 
 func encodePlacement(p model.Placement) []byte {
-	return encode(placementRecord{Hash: p.Hash, Text: p.Text, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Restart: p.Restart})
+	return encode(placementRecord{
+		Hash: p.Hash, Text: p.Text, Desired: p.Desired, Gen: p.Gen,
+		Leaving: p.Leaving, Watched: p.Watched, Restart: p.Restart,
+	})
 }
 
 // decodePlacement returns an entry also beside an error: with its place and
@@ -58,7 +62,7 @@ func decodePlacement(k Key, value []byte, rev int64) (model.Placement, error) {
 		return p, fmt.Errorf("hash %.7s is not that of the text, %.7s", rec.Hash, got)
 	}
 	p.Text, p.Hash, p.Desired, p.Gen = rec.Text, rec.Hash, rec.Desired, rec.Gen
-	p.Leaving, p.Restart = rec.Leaving, rec.Restart
+	p.Leaving, p.Watched, p.Restart = rec.Leaving, rec.Watched, rec.Restart
 	return p, nil
 }
 
@@ -102,6 +106,9 @@ type stateRecord struct {
 	Message      string       `json:"message,omitempty"`
 	Gen          int64        `json:"gen"`
 	At           time.Time    `json:"at"`
+	Health       model.Health `json:"health,omitempty"`
+	HealthWhy    string       `json:"healthWhy,omitempty"`
+	Log          string       `json:"log,omitempty"`
 }
 
 type machineBrief struct{ ID string }
@@ -111,6 +118,7 @@ func encodeState(s model.UnitState) []byte {
 		LoadState: s.Load, ActiveState: s.Active, SubState: s.Sub,
 		MachineState: machineBrief{ID: s.Machine}, UnitHash: s.Hash,
 		Message: s.Message, Gen: s.Gen, At: s.At.UTC(),
+		Health: s.Health, HealthWhy: s.HealthWhy, Log: s.Log,
 	})
 }
 
@@ -123,6 +131,7 @@ func decodeState(k Key, value []byte) (model.UnitState, error) {
 		Unit: k.Unit, Machine: k.Machine, Hash: rec.UnitHash,
 		Load: rec.LoadState, Active: rec.ActiveState, Sub: rec.SubState,
 		Message: rec.Message, Gen: rec.Gen, At: rec.At,
+		Health: rec.Health, HealthWhy: rec.HealthWhy, Log: rec.Log,
 	}, nil
 }
 
@@ -136,6 +145,8 @@ type machineRecord struct {
 	PeerKey  string `json:",omitempty"`
 	Boot     string
 	Instance string
+	Cores    int64 `json:",omitempty"`
+	Memory   int64 `json:",omitempty"`
 }
 
 // Presence is what a machine says of itself when it joins.
@@ -150,6 +161,7 @@ func encodePresence(p Presence) []byte {
 	return encode(machineRecord{
 		ID: p.ID, PublicIP: p.IP, Metadata: p.Metadata, Version: p.Version, Hostname: p.Hostname,
 		PeerAddr: p.PeerAddr, PeerKey: p.PeerKey, Boot: p.Boot, Instance: p.Instance,
+		Cores: p.Cores, Memory: p.Memory,
 	})
 }
 
@@ -162,6 +174,7 @@ func decodePresence(k Key, value []byte) (Presence, error) {
 		Machine: model.Machine{
 			ID: k.Machine, IP: rec.PublicIP, Hostname: rec.Hostname, Metadata: rec.Metadata,
 			Version: rec.Version, PeerAddr: rec.PeerAddr, PeerKey: rec.PeerKey, Boot: rec.Boot,
+			Cores: max(0, rec.Cores), Memory: max(0, rec.Memory),
 		},
 		Instance: rec.Instance,
 	}, nil

@@ -59,10 +59,10 @@ func TestLifeOfAUnit(t *testing.T) {
 		}
 	}
 	is(r.SetDesired(ctx, "a.service", model.Launched), ErrNoUnit)
-	is(r.Replace(ctx, "a.service", aText, model.Launched), ErrNoUnit)
+	is(r.Replace(ctx, "a.service", aText, model.Launched, "", ""), ErrNoUnit)
 	is(r.Destroy(ctx, "a.service"), ErrNoUnit)
-	is(r.Create(ctx, "a.service", aText, model.Loaded), nil)
-	is(r.Create(ctx, "a.service", aText, model.Launched), ErrUnitExists)
+	is(r.Create(ctx, "a.service", aText, model.Loaded, "", ""), nil)
+	is(r.Create(ctx, "a.service", aText, model.Launched, "", ""), ErrUnitExists)
 	gen := func() int64 {
 		t.Helper()
 		v, err := r.ReadJob(ctx, "a.service")
@@ -178,7 +178,7 @@ func TestFollow(t *testing.T) {
 	changed := make(chan struct{}, 1000)
 	go r.Follow(ctx, "job/", v, func([]Change, bool) { changed <- struct{}{} })
 	for _, name := range []string{"a.service", "b.service", "c.service"} {
-		if err := r.Create(ctx, name, aText, model.Launched); err != nil {
+		if err := r.Create(ctx, name, aText, model.Launched, "", ""); err != nil {
 			t.Fatal(err)
 		}
 	}

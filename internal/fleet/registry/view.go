@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/sched"
@@ -26,7 +27,7 @@ type View struct {
 	rev      int64
 	cluster  uint64 // id of the etcd cluster
 	mark     string
-	texts    map[string]string  // job/UNIT/object: canonical text
+	objects  map[string]object  // job/UNIT/object
 	desired  map[string]desired // job/UNIT/target-state
 	restarts map[string]int64   // job/UNIT/restart: its revision
 	units    map[string]model.Unit
@@ -35,8 +36,18 @@ type View struct {
 	states   map[string]map[string]model.UnitState // unit, machine
 	machines map[string]Presence
 	metadata map[string]map[string]string // machine, dynamic values
+	cordons  map[string]model.Cordon
+	rolls    map[string]model.Roll
+	asks     map[string]model.Ask
+	gone     map[string]time.Time // destroyed/UNIT
 	leader   string
 	hold     string
+}
+
+// object is a unit's canonical text and the revision of its record.
+type object struct {
+	text string
+	rev  int64
 }
 
 type desired struct {
@@ -60,7 +71,7 @@ func NewView(prefix string) *View {
 }
 
 func (v *View) clear() {
-	v.texts = map[string]string{}
+	v.objects = map[string]object{}
 	v.desired = map[string]desired{}
 	v.restarts = map[string]int64{}
 	v.units = map[string]model.Unit{}
@@ -69,6 +80,10 @@ func (v *View) clear() {
 	v.states = map[string]map[string]model.UnitState{}
 	v.machines = map[string]Presence{}
 	v.metadata = map[string]map[string]string{}
+	v.cordons = map[string]model.Cordon{}
+	v.rolls = map[string]model.Roll{}
+	v.asks = map[string]model.Ask{}
+	v.gone = map[string]time.Time{}
 	v.leader, v.hold = "", ""
 	v.mark, v.rev = "", 0
 }
@@ -117,8 +132,8 @@ func (v *View) applyLocked(records []record, rev int64) []Change {
 			continue
 		}
 		k, ok := ParsePath(path)
-		if !ok {
-			continue
+		if !ok || k.Kind == KindEvent || k.Kind == KindHistory {
+			continue // those are read by themselves
 		}
 		c := Change{Key: k, Deleted: r.deleted}
 		if err := v.set(k, r); err != nil {
@@ -142,7 +157,7 @@ func (v *View) set(k Key, r record) error {
 		if err = json.Unmarshal(r.value, &rec); err == nil && rec.Raw == "" {
 			err = fmt.Errorf("no text")
 		}
-		v.texts[k.Unit] = rec.Raw
+		v.objects[k.Unit] = object{text: rec.Raw, rev: r.rev}
 		v.join(k.Unit)
 	case KindDesired:
 		d := desired{gen: r.rev}
@@ -181,6 +196,29 @@ func (v *View) set(k Key, r record) error {
 		v.hold = string(r.value)
 	case KindMark:
 		v.mark = string(r.value)
+	default:
+		err = v.setOperation(k, r)
+	}
+	return err
+}
+
+// setOperation is set for the records of rolls, cordons, asks and what was destroyed.
+func (v *View) setOperation(k Key, r record) error {
+	var err error
+	switch k.Kind {
+	case KindCordon:
+		v.cordons[k.Machine], err = decodeCordon(r.value)
+	case KindRoll:
+		var roll model.Roll
+		if roll, err = decodeRoll(k, r.value, r.rev); err == nil {
+			v.rolls[k.Group] = roll
+		}
+	case KindAsk:
+		v.asks[k.ID], err = decodeAsk(k, r.value)
+	case KindDestroyed:
+		var rec destroyedRecord
+		err = json.Unmarshal(r.value, &rec)
+		v.gone[k.Unit] = rec.At
 	}
 	return err
 }
@@ -188,7 +226,7 @@ func (v *View) set(k Key, r record) error {
 func (v *View) remove(k Key) {
 	switch k.Kind {
 	case KindObject:
-		delete(v.texts, k.Unit)
+		delete(v.objects, k.Unit)
 		v.join(k.Unit)
 	case KindDesired:
 		delete(v.desired, k.Unit)
@@ -212,6 +250,14 @@ func (v *View) remove(k Key) {
 		v.hold = ""
 	case KindMark:
 		v.mark = ""
+	case KindCordon:
+		delete(v.cordons, k.Machine)
+	case KindRoll:
+		delete(v.rolls, k.Group)
+	case KindAsk:
+		delete(v.asks, k.ID)
+	case KindDestroyed:
+		delete(v.gone, k.Unit)
 	}
 }
 
@@ -219,13 +265,13 @@ func (v *View) remove(k Key) {
 // is no unit; an object alone is inactive, which is how fleet 1.0 left a unit
 // whose creation was cut short.
 func (v *View) join(name string) {
-	text, ok := v.texts[name]
+	o, ok := v.objects[name]
 	if !ok {
 		delete(v.units, name)
 		return
 	}
 	d := v.desired[name]
-	u := newUnit(name, text, d)
+	u := newUnit(name, o.text, d)
 	u.Restart = d.gen != 0 && v.restarts[name] == d.gen // asked for with it, in one transaction
 	v.units[name] = u
 }
@@ -268,6 +314,14 @@ func (v *View) Unit(name string) (model.Unit, bool) {
 	defer v.mu.RUnlock()
 	u, ok := v.units[name]
 	return u, ok
+}
+
+// ObjectRev is the revision of a unit's object, by which a write of it is guarded; 0
+// if there is no such unit.
+func (v *View) ObjectRev(name string) int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.objects[name].rev
 }
 
 // Units returns all units, in order of name.
@@ -379,6 +433,9 @@ func (v *View) Machine(id string) (model.Machine, bool) {
 
 func (v *View) overlay(p Presence) model.Machine {
 	m := p.Machine
+	if c, ok := v.cordons[m.ID]; ok {
+		m.Cordon = &c
+	}
 	dynamic := v.metadata[m.ID]
 	if len(dynamic) == 0 {
 		return m
@@ -410,6 +467,45 @@ func (v *View) Hold() string {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return v.hold
+}
+
+// Cordon returns the cordon of a machine, present or not; nil if there is none.
+func (v *View) Cordon(machine string) *model.Cordon {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if c, ok := v.cordons[machine]; ok {
+		return &c
+	}
+	return nil
+}
+
+// Rolls returns all rolls, those that are over too, in order of group.
+func (v *View) Rolls() []model.Roll {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return sorted(v.rolls)
+}
+
+// Roll returns the roll of a group, which may be over.
+func (v *View) Roll(group string) (model.Roll, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	r, ok := v.rolls[group]
+	return r, ok
+}
+
+// Asks returns what the engine is asked to do, in order of id.
+func (v *View) Asks() []model.Ask {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return sorted(v.asks)
+}
+
+// Destroyed returns when the units were destroyed whose history is still kept.
+func (v *View) Destroyed() map[string]time.Time {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return maps.Clone(v.gone)
 }
 
 func sorted[V any](m map[string]V) []V {

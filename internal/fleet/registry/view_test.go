@@ -30,6 +30,12 @@ func TestPathsThereAndBack(t *testing.T) {
 		{"lease/engine-leader", Key{Kind: KindLeader}},
 		{"engine/hold", Key{Kind: KindHold}},
 		{"mark", Key{Kind: KindMark}},
+		{"history/a.service/00000001", Key{Kind: KindHistory, Unit: "a.service", ID: "00000001"}},
+		{"destroyed/a.service", Key{Kind: KindDestroyed, Unit: "a.service"}},
+		{"roll/web@.service", Key{Kind: KindRoll, Group: "web@.service"}},
+		{"machines/m/cordon", Key{Kind: KindCordon, Machine: "m"}},
+		{"events/0000000000000001-AB", Key{Kind: KindEvent, ID: "0000000000000001-AB"}},
+		{"ask/rebalance-AB", Key{Kind: KindAsk, ID: "rebalance-AB"}},
 	} {
 		got, ok := ParsePath(c.path)
 		if !ok || got != c.key {
@@ -64,10 +70,11 @@ func gone(path string, rev int64) record { return record{key: "/f/" + path, rev:
 
 func TestRecordsThereAndBack(t *testing.T) {
 	at := time.Date(2026, 8, 1, 12, 0, 0, 5, time.UTC)
-	p := model.Placement{Machine: "m", Unit: "a.service", Text: text, Hash: unitfile.HashText(text), Desired: model.Launched, Gen: 7, Leaving: true, Rev: 9}
-	s := model.UnitState{Unit: "a.service", Machine: "m", Hash: "h", Load: "loaded", Active: "active", Sub: "running", Message: "x", Gen: 7, At: at}
+	p := model.Placement{Machine: "m", Unit: "a.service", Text: text, Hash: unitfile.HashText(text), Desired: model.Launched, Gen: 7, Leaving: true, Watched: true, Rev: 9}
+	s := model.UnitState{Unit: "a.service", Machine: "m", Hash: "h", Load: "loaded", Active: "active", Sub: "running", Message: "x", Gen: 7, At: at,
+		Health: model.Bad, HealthWhy: "exited", Log: "no such file\n"}
 	u := sched.Unplaced{Unit: "a.service", Why: "no", Verdicts: []sched.Verdict{{Machine: "m", OK: false, Why: "region"}}}
-	m := Presence{Machine: model.Machine{ID: "m", IP: "10.0.0.1", Hostname: "one", Metadata: map[string]string{"k": "v"}, Version: "1", PeerAddr: "10.0.0.1:1", PeerKey: "k", Boot: "b"}, Instance: "i"}
+	m := Presence{Machine: model.Machine{ID: "m", IP: "10.0.0.1", Hostname: "one", Metadata: map[string]string{"k": "v"}, Version: "1", PeerAddr: "10.0.0.1:1", PeerKey: "k", Boot: "b", Cores: 4000, Memory: 1 << 33}, Instance: "i"}
 	v := NewView("/f/")
 	for _, c := range v.reset([]record{
 		set("schedule/m/a.service", string(encodePlacement(p)), 9), set("states/a.service/m", string(encodeState(s)), 9),
@@ -81,7 +88,7 @@ func TestRecordsThereAndBack(t *testing.T) {
 	if got := v.Placements(); len(got) != 1 || got[0] != p {
 		t.Errorf("placement %+v, want %+v", got, p)
 	}
-	if got := v.State("a.service", "m"); got != s {
+	if got := v.State("a.service", "m"); !reflect.DeepEqual(got, s) {
 		t.Errorf("state %+v, want %+v", got, s)
 	}
 	if got := v.Unplaced("a.service"); !reflect.DeepEqual(got, u) {

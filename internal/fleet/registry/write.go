@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -19,7 +20,7 @@ const (
 	maxBytes = 1 << 20
 )
 
-// Errors of Create, Replace, SetDesired and Destroy.
+// Errors of Apply, Create, Replace, SetDesired and Destroy.
 var (
 	ErrUnitExists  = errors.New("unit exists")         // Create
 	ErrNoUnit      = errors.New("unit does not exist") // Replace, SetDesired, Destroy
@@ -31,24 +32,22 @@ type Text struct{ Canonical, Hash string }
 
 func (r *Registry) object(name string) string { return r.key(Key{Kind: KindObject, Unit: name}) }
 
-func (r *Registry) putUnit(name string, t Text, want model.State) []clientv3.Op {
-	rec := objectRecord{Name: name, UnitHash: hashFromHex(t.Hash), Raw: t.Canonical}
-	return []clientv3.Op{clientv3.OpPut(r.object(name), string(encode(rec))), r.putDesired(name, want)}
-}
-
 func (r *Registry) putDesired(name string, want model.State) clientv3.Op {
 	return clientv3.OpPut(r.key(Key{Kind: KindDesired, Unit: name}), want.String())
 }
 
-// Create adds a unit; ErrUnitExists if there is one of that name.
-func (r *Registry) Create(ctx context.Context, name string, t Text, want model.State) error {
-	absent := clientv3.Compare(clientv3.CreateRevision(r.object(name)), "=", 0)
-	return r.unitTxn(ctx, "create unit "+name, absent, ErrUnitExists, r.putUnit(name, t, want)...)
+// Create adds a unit; ErrUnitExists if there is one of that name. By and why go into
+// its history.
+func (r *Registry) Create(ctx context.Context, name string, t Text, want model.State, by, why string) error {
+	w := UnitWrite{Name: name, Text: t, Want: want, SetState: true}
+	return r.apply(ctx, "create unit "+name, []UnitWrite{w}, by, why)
 }
 
 // Replace gives a unit another text and desired state; ErrNoUnit if it is not there.
-func (r *Registry) Replace(ctx context.Context, name string, t Text, want model.State) error {
-	return r.unitTxn(ctx, "replace unit "+name, r.exists(name), ErrNoUnit, r.putUnit(name, t, want)...)
+// By and why go into its history.
+func (r *Registry) Replace(ctx context.Context, name string, t Text, want model.State, by, why string) error {
+	w := UnitWrite{Name: name, Text: t, Want: want, SetState: true, Rev: AnyRev, mustExist: true}
+	return r.apply(ctx, "replace unit "+name, []UnitWrite{w}, by, why)
 }
 
 // SetDesired sets what is wanted of a unit, also when it is that already: the
@@ -65,10 +64,12 @@ func (r *Registry) Restart(ctx context.Context, name string) error {
 }
 
 // Destroy removes a unit; ErrNoUnit if it is not there. The machines that run it
-// stop it as soon as the engine has released it.
+// stop it as soon as the engine has released it. Its history stays for a day.
 func (r *Registry) Destroy(ctx context.Context, name string) error {
 	all := clientv3.OpDelete(r.prefix+"job/"+name+"/", clientv3.WithPrefix())
-	return r.unitTxn(ctx, "destroy unit "+name, r.exists(name), ErrNoUnit, all)
+	when := destroyedRecord{At: time.Now().UTC()}
+	gone := clientv3.OpPut(r.key(Key{Kind: KindDestroyed, Unit: name}), string(encode(when)))
+	return r.unitTxn(ctx, "destroy unit "+name, r.exists(name), ErrNoUnit, all, gone)
 }
 
 func (r *Registry) exists(name string) clientv3.Cmp {
@@ -114,10 +115,10 @@ func (r *Registry) SetMetadata(ctx context.Context, ops []MetadataOp) error {
 	return nil
 }
 
-// Errors of WriteSchedule and WriteNotes.
+// Errors of guarded writes.
 var (
 	ErrNotLeader = errors.New("another engine leads")
-	ErrStale     = errors.New("the schedule has changed meanwhile")
+	ErrStale     = errors.New("it has changed meanwhile")
 )
 
 // Leadership proves that an engine leads: its key still has the revision at which
@@ -205,15 +206,7 @@ func (r *Registry) WriteNotes(ctx context.Context, l Leadership, n Notes) (int64
 	default:
 		ops = append(ops, clientv3.OpPut(hold, *n.Hold))
 	}
-	var rev int64
-	for batch := range batches(ops) {
-		at, err := r.leaderTxn(ctx, "write the engine's reasons", []clientv3.Cmp{r.leads(l)}, batch)
-		if err != nil {
-			return rev, err
-		}
-		rev = at
-	}
-	return rev, nil
+	return r.leaderBatches(ctx, "write the engine's reasons", l, ops)
 }
 
 // scheduleBatches cuts decisions into runs that fit one transaction each.

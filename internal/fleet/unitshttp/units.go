@@ -163,7 +163,7 @@ func (s *Server) grant(r *http.Request, p wish) (int, error) {
 	if exists {
 		write = s.Store.Replace
 	}
-	return http.StatusCreated, write(r.Context(), p.name, text, want)
+	return http.StatusCreated, write(r.Context(), p.name, text, want, "", "")
 }
 
 // grantState sets what is wanted of a unit that exists.

@@ -1,0 +1,166 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flotilla/internal/fleet/model"
+)
+
+// SetCordon cordons a machine, present or not, anew if it is cordoned.
+func (r *Registry) SetCordon(ctx context.Context, machine string, c model.Cordon) error {
+	put := clientv3.OpPut(r.cordon(machine), string(encodeCordon(c)))
+	_, err := r.txn(ctx, "cordon machine "+machine, nil, []clientv3.Op{put}, nil)
+	return err
+}
+
+// Uncordon takes a machine's cordon away, if it has one.
+func (r *Registry) Uncordon(ctx context.Context, machine string) error {
+	_, err := r.txn(ctx, "uncordon machine "+machine, nil, []clientv3.Op{clientv3.OpDelete(r.cordon(machine))}, nil)
+	return err
+}
+
+func (r *Registry) cordon(machine string) string {
+	return r.key(Key{Kind: KindCordon, Machine: machine})
+}
+
+// ErrNoRoll means that no roll of that group is going on.
+var ErrNoRoll = errors.New("no such roll is going on")
+
+// ReadRolls returns the rolls that there are, in order of group: of each group the
+// one that goes on, else the last.
+func (r *Registry) ReadRolls(ctx context.Context) ([]model.Roll, error) {
+	v, err := r.Read(ctx, rollsPrefix)
+	if err != nil {
+		return nil, err
+	}
+	return v.Rolls(), nil
+}
+
+// AskRoll asks the engine to pause, resume or revert (model.Pause, model.Resume,
+// model.Revert) the roll of a group. ErrNoRoll if none goes on.
+func (r *Registry) AskRoll(ctx context.Context, group, action, by string) error {
+	doing := fmt.Sprintf("%s roll of %s", action, group)
+	switch action {
+	case model.Pause, model.Resume, model.Revert:
+	default:
+		return fmt.Errorf("roll of %s: action %q is not one of pause, resume, revert", group, action)
+	}
+	k := Key{Kind: KindRoll, Group: group}
+	for range applyTries {
+		resp, err := r.get(ctx, doing, r.key(k))
+		if err != nil {
+			return err
+		}
+		if len(resp.Kvs) == 0 {
+			return fmt.Errorf("%s: %w", doing, ErrNoRoll)
+		}
+		roll, err := decodeRoll(k, resp.Kvs[0].Value, resp.Kvs[0].ModRevision)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", doing, err)
+		case roll.State.Final():
+			return fmt.Errorf("%s: %w: the last one is %s", doing, ErrNoRoll, roll.State)
+		}
+		roll.Asked, roll.AskedBy = action, by
+		done, err := r.txn(ctx, doing, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(r.key(k)), "=", roll.Rev)},
+			[]clientv3.Op{clientv3.OpPut(r.key(k), string(encodeRoll(roll)))}, nil)
+		if err != nil || done.Succeeded {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: the record changes all the time", doing)
+}
+
+// Ask leaves the engine something to do and returns under which id; its ID and, if
+// it has none, its At are set here.
+func (r *Registry) Ask(ctx context.Context, a model.Ask) (id string, err error) {
+	if a.At.IsZero() {
+		a.At = time.Now()
+	}
+	id = string(a.Kind) + "-" + rand.Text()
+	put := clientv3.OpPut(r.key(Key{Kind: KindAsk, ID: id}), string(encodeAsk(a)))
+	_, err = r.txn(ctx, "ask the engine to "+string(a.Kind), nil, []clientv3.Op{put}, nil)
+	return id, err
+}
+
+// AwaitAsk blocks until the engine has done what was asked of it, which is when the
+// ask is gone, or returns ctx's error. While the store is away it waits.
+func (r *Registry) AwaitAsk(ctx context.Context, id string) error {
+	key := r.key(Key{Kind: KindAsk, ID: id})
+	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for ctx.Err() == nil {
+		resp, err := r.get(ctx, "wait for the engine", key, clientv3.WithCountOnly())
+		switch {
+		case err != nil:
+			retry.Wait(ctx)
+		case resp.Count == 0:
+			return nil
+		default:
+			r.awaitChange(ctx, key, resp.Header.Revision+1)
+		}
+	}
+	return ctx.Err()
+}
+
+// WriteRolls writes and removes (by group) the records of rolls, each guarded by its
+// revision. Of one that has changed meanwhile it is ErrStale.
+func (r *Registry) WriteRolls(ctx context.Context, l Leadership, put []model.Roll, remove []string) (int64, error) {
+	var rev int64
+	write := func(group string, was int64, op clientv3.Op) error {
+		guard := clientv3.Compare(clientv3.ModRevision(r.key(Key{Kind: KindRoll, Group: group})), "=", was)
+		at, err := r.leaderTxn(ctx, "write the roll of "+group, []clientv3.Cmp{r.leads(l), guard}, []clientv3.Op{op})
+		rev = max(rev, at)
+		return err
+	}
+	for _, roll := range put {
+		key := r.key(Key{Kind: KindRoll, Group: roll.Group})
+		if err := write(roll.Group, roll.Rev, clientv3.OpPut(key, string(encodeRoll(roll)))); err != nil {
+			return rev, err
+		}
+	}
+	var ops []clientv3.Op
+	for _, group := range remove {
+		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindRoll, Group: group})))
+	}
+	at, err := r.leaderBatches(ctx, "remove old rolls", l, ops)
+	return max(rev, at), err
+}
+
+// DeleteAsks removes what has been done.
+func (r *Registry) DeleteAsks(ctx context.Context, l Leadership, ids []string) (int64, error) {
+	var ops []clientv3.Op
+	for _, id := range ids {
+		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindAsk, ID: id})))
+	}
+	return r.leaderBatches(ctx, "remove what was asked for", l, ops)
+}
+
+// ForgetUnits removes the history of units that were destroyed.
+func (r *Registry) ForgetUnits(ctx context.Context, l Leadership, units []string) (int64, error) {
+	var ops []clientv3.Op
+	for _, name := range units {
+		ops = append(ops, clientv3.OpDelete(r.prefix+historyPrefix+name+"/", clientv3.WithPrefix()),
+			clientv3.OpDelete(r.key(Key{Kind: KindDestroyed, Unit: name})))
+	}
+	return r.leaderBatches(ctx, "forget destroyed units", l, ops)
+}
+
+// leaderBatches does operations that need no guard but the lead's; it returns the
+// revision of the last write, 0 if there was nothing to do.
+func (r *Registry) leaderBatches(ctx context.Context, doing string, l Leadership, ops []clientv3.Op) (int64, error) {
+	var rev int64
+	for batch := range batches(ops) {
+		at, err := r.leaderTxn(ctx, doing, []clientv3.Cmp{r.leads(l)}, batch)
+		if err != nil {
+			return rev, err
+		}
+		rev = at
+	}
+	return rev, nil
+}
