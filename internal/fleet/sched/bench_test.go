@@ -64,3 +64,47 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// settled is a cluster of 20 units to a machine that has nothing to do.
+func settled(machines, units int) (*told, *world) {
+	w, c := large(machines, units), newTold()
+	c.tell(w)
+	w.carryOut(c.Decide(w.snapshot().Moment()).Decisions)
+	c.tell(w)
+	c.Decide(w.snapshot().Moment())
+	return c, w
+}
+
+// What one change costs a cluster that is told of it: it must not matter how large
+// the cluster is.
+func BenchmarkCluster(b *testing.B) {
+	for _, size := range []struct{ machines, units int }{{50, 1000}, {500, 10_000}} {
+		c, w := settled(size.machines, size.units)
+		moment := w.snapshot().Moment()
+		unit := model.NewUnit("new.service", "[Service]\nExecStart=/bin/true\n", model.Launched, 1<<40)
+		b.Run(fmt.Sprintf("one new of %d", size.units), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.SetUnit(unit)
+				if r := c.Decide(moment); len(r.Decisions) != 1 {
+					b.Fatal(tell(r))
+				}
+				c.RemoveUnit(unit.Name)
+				c.Decide(moment)
+			}
+		})
+		id := fmt.Sprintf("%032x", size.machines/2)
+		lost := moment
+		lost.Lost = map[string]time.Time{id: lost.Now.Add(-time.Minute)}
+		b.Run(fmt.Sprintf("one machine lost of %d", size.machines), func(b *testing.B) {
+			for b.Loop() {
+				c.RemoveMachine(id)
+				if r := c.Decide(lost); len(r.Decisions) < 20 {
+					b.Fatal(tell(r))
+				}
+				c.SetMachine(w.machines[id])
+				c.Decide(moment)
+			}
+		})
+	}
+}

@@ -5,36 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"flotilla/internal/fleet/model"
 )
 
-// Defaults of Policy.
-const (
-	defaultMoveAfter    = 10 * time.Second
-	defaultHoldFraction = 0.5
-)
-
-// Decide says how the schedule must change.
-func Decide(s Snapshot) Result {
-	c := index(s)
-	c.retire()
-	c.settle()
-	c.handOver() // makes room
-	c.placeAll()
-	c.handOver() // to what has turned out to be the right place all along
-	return Result{
-		Decisions: c.decisions(),
-		Unplaced:  c.unplacedByName(),
-		Held:      c.held(),
-		Wake:      c.wake(),
-	}
-}
+// defaultHoldFraction is that of Policy.
+const defaultHoldFraction = 0.5
 
 // retire lets go what nobody wants any more, wherever it is.
-func (c *cluster) retire() {
-	for _, j := range c.order {
+func (p *pass) retire() {
+	for _, j := range p.order {
 		if j.wanted() {
 			continue
 		}
@@ -50,14 +30,17 @@ func (c *cluster) retire() {
 
 // settle judges the stored entries: each either stays where it is, or its job will
 // need another place.
-func (c *cluster) settle() {
-	for _, j := range c.order {
-		c.settleJob(j)
+func (p *pass) settle() {
+	for _, j := range p.order {
+		p.settleJob(j)
 	}
-	for _, j := range c.replacers {
+	for _, j := range p.replacers {
+		if !j.enlisted {
+			continue
+		}
 		for _, e := range slices.Clone(j.entries) {
 			if e.fate == stays && e.on.present {
-				c.evict(e.on, j)
+				p.evict(e.on, j)
 			}
 		}
 	}
@@ -65,27 +48,27 @@ func (c *cluster) settle() {
 
 // settleJob settles j after the jobs it follows. In a circle of followers the
 // entries that are not settled yet count as they are stored.
-func (c *cluster) settleJob(j *job) {
-	if j.settled || !j.wanted() {
+func (p *pass) settleJob(j *job) {
+	if !j.enlisted || j.settled || !j.wanted() {
 		return
 	}
 	j.settled = true
 	for _, peer := range j.Req.MachineOf {
-		if t := c.jobs[peer]; t != nil {
-			c.settleJob(t)
+		if t := p.jobs[peer]; t != nil {
+			p.settleJob(t)
 		}
 	}
 	if !j.Req.Global && j.Bad == "" {
-		c.oneHome(j)
+		p.oneHome(j)
 	}
 	for _, e := range j.entries {
 		switch {
 		case e.fate == leaves:
-			e.on.leaving = append(e.on.leaving, e)
+			e.leave(e.why)
 		case j.Bad != "" || !e.on.present:
 			e.stay()
 		default:
-			if r := c.worded(e.on, j, false); r.kind != fits {
+			if r := p.worded(e.on, j, false); r.kind != fits {
 				e.leave(r.String())
 				j.cause = fmt.Sprintf("%s %s", model.ShortID(e.on.ID), r)
 			} else {
@@ -98,10 +81,10 @@ func (c *cluster) settleJob(j *job) {
 // oneHome leaves an ordinary unit one entry that stays: one that is up, else one
 // whose machine is present, else that of the smallest machine id. There are more
 // when a global unit has become an ordinary one.
-func (c *cluster) oneHome(j *job) {
+func (p *pass) oneHome(j *job) {
 	rank := func(e *entry) int {
 		switch {
-		case c.up(e):
+		case p.up(e):
 			return 0
 		case e.on.present:
 			return 1
@@ -123,19 +106,19 @@ func (c *cluster) oneHome(j *job) {
 
 // handOver lets leaving entries go whose unit is up at its new place, or that have
 // nothing left to hand over.
-func (c *cluster) handOver() {
-	for _, j := range c.order {
+func (p *pass) handOver() {
+	for _, j := range p.order {
 		home := j.home()
 		if !j.wanted() || j.Bad != "" || j.Req.Global || home == nil {
 			continue
 		}
-		up := c.up(home)
+		up := p.up(home)
 		for _, e := range j.entries {
 			switch {
 			case e.fate != leaves:
 			case up:
 				e.release("the unit is up on " + model.ShortID(home.on.ID))
-			case c.ended(e):
+			case e.ended():
 				e.release("the unit has ended here, and is placed on " + model.ShortID(home.on.ID))
 			}
 		}
@@ -145,18 +128,18 @@ func (c *cluster) handOver() {
 // up reports whether the unit is where e says, as it is wanted: a launched unit
 // that is active, or a oneshot that has ended well; a loaded unit that is loaded.
 // What the machine said before it learned of the present generation is no answer.
-func (c *cluster) up(e *entry) bool {
+func (p *pass) up(e *entry) bool {
 	if !e.stored || !e.on.present {
 		return false
 	}
-	st, ok := c.states[place{e.job.Name, e.on.ID}]
-	if !ok || st.Gen < e.job.Gen || st.Hash != "" && st.Hash != c.target(e).Hash {
+	st := e.job.says(e.on)
+	if st.machine == "" || st.gen < e.job.Gen || st.hash != "" && st.hash != p.target(e).Hash {
 		return false
 	}
 	if e.job.Desired == model.Loaded {
-		return st.Load == "loaded"
+		return st.load == "loaded"
 	}
-	switch st.Active {
+	switch st.active {
 	case "active", "reloading":
 		return true
 	case "inactive":
@@ -167,21 +150,22 @@ func (c *cluster) up(e *entry) bool {
 
 // ended reports whether a launched unit that is leaving a present machine no longer
 // runs there.
-func (c *cluster) ended(e *entry) bool {
+func (e *entry) ended() bool {
 	if !e.old.Leaving || !e.on.present || e.old.Desired != model.Launched {
 		return false
 	}
-	st := c.states[place{e.job.Name, e.on.ID}]
-	return st.Active == "inactive" || st.Active == "failed"
+	st := e.job.says(e.on)
+	return st.active == "inactive" || st.active == "failed"
 }
 
 // decisions turns fates into decisions, in the order of operations, then by unit
 // and machine.
-func (c *cluster) decisions() []Decision {
+func (p *pass) decisions() []Decision {
 	var out []Decision
-	for _, j := range c.order {
+	for _, j := range p.order {
 		for _, e := range j.entries {
-			if d, ok := c.decision(e); ok {
+			if d, ok := p.decision(e); ok {
+				j.told = true
 				out = append(out, d)
 			}
 		}
@@ -194,49 +178,49 @@ func (c *cluster) decisions() []Decision {
 	return out
 }
 
-func (c *cluster) decision(e *entry) (Decision, bool) {
+func (p *pass) decision(e *entry) (Decision, bool) {
 	switch {
 	case e.fate == goes:
 		return Decision{Release, e.old, e.why}, true
 	case e.fate == leaves:
-		p := e.old
-		p.Leaving = true
-		return Decision{Leave, p, e.why}, !e.old.Leaving
+		left := e.old
+		left.Leaving = true
+		return Decision{Leave, left, e.why}, !e.old.Leaving
 	case !e.stored:
-		return Decision{Place, c.target(e), e.why}, true
+		return Decision{Place, p.target(e), e.why}, true
 	case e.job.Bad != "":
 		return Decision{}, false
 	}
-	to := c.target(e)
+	to := p.target(e)
 	diff := e.differences(to)
 	return Decision{Update, to, strings.Join(diff, ", ")}, len(diff) > 0
 }
 
 // target is the entry as it is to be.
-func (c *cluster) target(e *entry) model.Placement {
+func (p *pass) target(e *entry) model.Placement {
 	u := e.job.Unit
-	p := model.Placement{
+	to := model.Placement{
 		Machine: e.on.ID, Unit: u.Name, Text: u.Text, Hash: u.Hash,
 		Desired: u.Desired, Gen: u.Gen, Restart: u.Restart, Rev: e.old.Rev,
-		Watched: c.Watch != nil && c.Watch(u.Name),
+		Watched: p.Watch != nil && p.Watch(u.Name),
 	}
-	if had, kept := c.keeps(e); kept {
-		p.Text, p.Hash, p.Watched = had.Text, had.Hash, had.Watched
+	if had, kept := p.keeps(e); kept {
+		to.Text, to.Hash, to.Watched = had.Text, had.Hash, had.Watched
 	}
-	return p
+	return to
 }
 
 // keeps returns the placement whose text e has to keep for now, if it may not take
 // its unit's: its own, or for a new one that which was written last.
-func (c *cluster) keeps(e *entry) (had model.Placement, kept bool) {
+func (p *pass) keeps(e *entry) (had model.Placement, kept bool) {
 	had = e.old
 	if !e.stored {
 		had = e.job.newest()
 	}
-	if had.Unit == "" || had.Hash == e.job.Hash || c.Allow == nil {
+	if had.Unit == "" || had.Hash == e.job.Hash || p.Allow == nil {
 		return had, false
 	}
-	return had, !c.Allow(e.job.Name, e.on.ID)
+	return had, !p.Allow(e.job.Name, e.on.ID)
 }
 
 // newest is the stored entry that was written last; zero if there is none.
@@ -269,9 +253,4 @@ func (e *entry) differences(to model.Placement) []string {
 		diff = append(diff, to.Desired.String()+" was asked for again")
 	}
 	return diff
-}
-
-func (c *cluster) unplacedByName() []Unplaced {
-	slices.SortFunc(c.unplaced, func(a, b Unplaced) int { return cmp.Compare(a.Unit, b.Unit) })
-	return c.unplaced
 }

@@ -3,7 +3,6 @@ package sched
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"flotilla/internal/fleet/model"
 )
@@ -17,7 +16,8 @@ const (
 	goes               // the machine stops the unit
 )
 
-// entry is a unit on a machine: one of the snapshot, or one to be written.
+// entry is a unit on a machine: one that is stored, or one to be written. Outside
+// of a pass there are only stored ones, each in a list of its machine.
 type entry struct {
 	job    *job
 	on     *machine
@@ -25,33 +25,61 @@ type entry struct {
 	stored bool
 	fate   fate
 	why    string // why fate is not what it was
+	in     *[]*entry
 }
 
-// machine is one that is present, or one that is away and has entries.
+// machine is one that is present, or one that is away and has entries. Its lists
+// are in order of jobs.
 type machine struct {
 	model.Machine
 	present bool
-	since   time.Time // if away
-	here    []*entry  // settled entries that stay
+	here    []*entry // those that stay
 	leaving []*entry
+	// prickly is how many of here and leaving are of units with Conflicts or
+	// Replaces.
+	prickly int
 }
 
 func (m *machine) load() int { return len(m.here) + len(m.leaving) }
 
-// job is a unit with its entries, in order of machine ids.
+// report is what a machine says of a job.
+type report struct {
+	machine, hash, load, active string
+	gen                         int64
+}
+
+func reportOf(r report, machine string) int { return cmp.Compare(r.machine, machine) }
+
+// running reports whether the unit runs there.
+func (r report) running() bool { return r.active == "active" || r.active == "reloading" }
+
+// job is a unit with its entries and reports, each in order of machine ids.
 type job struct {
 	model.Unit
 	known   bool // the unit exists
 	entries []*entry
-	settled bool // its stored entries have been judged
-	placed  bool // a place has been looked for if it needed one
+	reports []report
+	// What follows belongs to one pass.
+	enlisted bool // the pass looks at it
+	settled  bool // its stored entries have been judged
+	placed   bool // a place has been looked for if it needed one
 	// unseated is set when an ordinary job has been evicted in this pass.
 	unseated bool
+	pending  bool   // a global job that may come to fit a machine by itself
+	told     bool   // there is something to say of it
 	cause    string // why it needs another place, for Why
+}
+
+// older orders jobs: older requests first, then by name.
+func older(a, b *job) int {
+	return cmp.Or(cmp.Compare(a.Gen, b.Gen), cmp.Compare(a.Name, b.Name))
 }
 
 // wanted reports whether the unit should be on a machine.
 func (j *job) wanted() bool { return j.known && j.Desired != model.Inactive }
+
+// prickly reports whether the unit minds what it is with.
+func (j *job) prickly() bool { return len(j.Req.Conflicts) > 0 || len(j.Req.Replaces) > 0 }
 
 // home is the entry of an ordinary unit that stays; nil if there is none.
 func (j *job) home() *entry {
@@ -65,142 +93,85 @@ func (j *job) home() *entry {
 
 // on is the job's entry on m, whatever its fate; nil if there is none.
 func (j *job) on(m *machine) *entry {
-	for _, e := range j.entries {
-		if e.on == m {
-			return e
-		}
+	if i, found := j.find(m); found {
+		return j.entries[i]
 	}
 	return nil
 }
 
-// cluster is the snapshot in the form that decisions are made on.
-type cluster struct {
-	Snapshot
-	machines  map[string]*machine
-	present   []*machine // by id
-	away      []*machine // by id
-	jobs      map[string]*job
-	order     []*job // older requests first, then by name
-	replacers []*job // jobs with Replaces, in order
-	states    map[place]model.UnitState
-	running   map[string][]*machine // by unit: the present machines that say it is active, by id
-	unplaced  []Unplaced
-	evicted   []*job // to be placed again
-	stuck     []*job // no machine fits, so far
-	last      bool   // this is the last try
-	heldMoves int
+func (j *job) find(m *machine) (int, bool) {
+	return slices.BinarySearchFunc(j.entries, m, func(e *entry, m *machine) int { return byID(e.on, m) })
 }
 
-// place is a unit on a machine, as a key.
-type place struct{ unit, machine string }
-
-func index(s Snapshot) *cluster {
-	c := &cluster{
-		Snapshot: s,
-		machines: make(map[string]*machine, len(s.Machines)),
-		jobs:     make(map[string]*job, len(s.Units)),
-		states:   make(map[place]model.UnitState, len(s.States)),
-	}
-	for _, m := range s.Machines {
-		c.machines[m.ID] = &machine{Machine: m, present: true}
-	}
-	for _, u := range s.Units {
-		c.jobs[u.Name] = &job{Unit: u, known: true}
-	}
-	for _, st := range s.States {
-		c.states[place{st.Unit, st.Machine}] = st
-	}
-	for _, p := range s.Placements {
-		c.add(p)
-	}
-	c.sort()
-	c.noteRunning()
-	return c
+func (j *job) insert(e *entry) {
+	i, _ := j.find(e.on)
+	j.entries = slices.Insert(j.entries, i, e)
 }
 
-// noteRunning lists who runs what, by what the machines say.
-func (c *cluster) noteRunning() {
-	c.running = make(map[string][]*machine)
-	for _, st := range c.States {
-		if m := c.machines[st.Machine]; m != nil && m.present && (st.Active == "active" || st.Active == "reloading") {
-			c.running[st.Unit] = append(c.running[st.Unit], m)
-		}
+// says is what a machine reports of j; zero if it does not.
+func (j *job) says(m *machine) report {
+	if i, found := slices.BinarySearchFunc(j.reports, m.ID, reportOf); found {
+		return j.reports[i]
 	}
-	for _, ms := range c.running {
-		slices.SortFunc(ms, func(a, b *machine) int { return cmp.Compare(a.ID, b.ID) })
-	}
-}
-
-// add enters a stored placement, with the machine and the unit it names if these
-// are gone.
-func (c *cluster) add(p model.Placement) {
-	m := c.machines[p.Machine]
-	if m == nil {
-		m = &machine{Machine: model.Machine{ID: p.Machine}, since: c.lostAt(p.Machine)}
-		c.machines[p.Machine] = m
-	}
-	j := c.jobs[p.Unit]
-	if j == nil {
-		j = &job{Unit: model.Unit{Name: p.Unit}}
-		c.jobs[p.Unit] = j
-	}
-	e := &entry{job: j, on: m, old: p, stored: true}
-	if p.Leaving {
-		e.fate = leaves
-	}
-	j.entries = append(j.entries, e)
-}
-
-func (c *cluster) lostAt(id string) time.Time {
-	if at, ok := c.Lost[id]; ok {
-		return at
-	}
-	return c.LeaderSince
-}
-
-func (c *cluster) sort() {
-	for _, m := range c.machines {
-		if m.present {
-			c.present = append(c.present, m)
-		} else {
-			c.away = append(c.away, m)
-		}
-	}
-	byID := func(a, b *machine) int { return cmp.Compare(a.ID, b.ID) }
-	slices.SortFunc(c.present, byID)
-	slices.SortFunc(c.away, byID)
-	for _, j := range c.jobs {
-		slices.SortFunc(j.entries, func(a, b *entry) int { return byID(a.on, b.on) })
-		c.order = append(c.order, j)
-	}
-	slices.SortFunc(c.order, func(a, b *job) int {
-		return cmp.Or(cmp.Compare(a.Gen, b.Gen), cmp.Compare(a.Name, b.Name))
-	})
-	for _, j := range c.order {
-		if j.wanted() && len(j.Req.Replaces) > 0 {
-			c.replacers = append(c.replacers, j)
-		}
-	}
+	return report{}
 }
 
 // The following keep an entry's fate and its machine's lists in step.
 
 func (e *entry) stay() {
+	e.exit()
 	e.fate = stays
-	e.on.leaving = without(e.on.leaving, e)
-	e.on.here = append(e.on.here, e)
+	e.enter(&e.on.here)
 }
 
 func (e *entry) leave(why string) {
+	e.exit()
 	e.fate, e.why = leaves, why
-	e.on.here = without(e.on.here, e)
-	e.on.leaving = append(e.on.leaving, e)
+	e.enter(&e.on.leaving)
 }
 
 func (e *entry) release(why string) {
+	e.exit()
 	e.fate, e.why = goes, why
-	e.on.here = without(e.on.here, e)
-	e.on.leaving = without(e.on.leaving, e)
+}
+
+// lift takes a stored entry off its machine to be judged anew.
+func (e *entry) lift() {
+	e.exit()
+	e.fate, e.why = stays, ""
+	if e.old.Leaving {
+		e.fate = leaves
+	}
+}
+
+// rest puts a stored entry where it is by what is stored.
+func (e *entry) rest() {
+	e.lift()
+	if e.fate == stays {
+		e.enter(&e.on.here)
+	} else {
+		e.enter(&e.on.leaving)
+	}
+}
+
+func (e *entry) enter(list *[]*entry) {
+	i, _ := slices.BinarySearchFunc(*list, e.job, func(e *entry, j *job) int { return older(e.job, j) })
+	*list = slices.Insert(*list, i, e)
+	e.in = list
+	if e.job.prickly() {
+		e.on.prickly++
+	}
+}
+
+func (e *entry) exit() {
+	if e.in == nil {
+		return
+	}
+	*e.in = without(*e.in, e)
+	e.in = nil
+	if e.job.prickly() {
+		e.on.prickly--
+	}
 }
 
 func without(list []*entry, e *entry) []*entry {

@@ -7,71 +7,66 @@ import (
 	"flotilla/internal/unitfile"
 )
 
-// moveAfter is Policy.MoveAfter with its default; ok is false for never.
-func (p Policy) moveAfter() (d time.Duration, ok bool) {
-	if p.MoveAfter == 0 {
-		return defaultMoveAfter, true
+// since is when a machine that is away was seen last.
+func (p *pass) since(m *machine) time.Time {
+	if at, ok := p.Lost[m.ID]; ok {
+		return at
 	}
-	return p.MoveAfter, p.MoveAfter > 0
+	return p.LeaderSince
 }
 
-// due reports whether the units of m are to move because m has been away too long,
-// whether or not moves are held.
-func (c *cluster) due(m *machine) bool {
-	after, ok := c.Policy.moveAfter()
-	return !m.present && ok && !c.Now.Before(m.since.Add(after))
+// due is when j moves because m has been away too long, whether or not moves are
+// held; ever is false if it never does.
+func (p *pass) due(m *machine, j *job) (at time.Time, ever bool) {
+	after, ever := j.Req.MovesAfter(p.Policy.MoveAfter)
+	return p.since(m).Add(after), ever && !m.present
+}
+
+// overdue reports whether j is to move because m has been away too long.
+func (p *pass) overdue(m *machine, j *job) bool {
+	at, ever := p.due(m, j)
+	return ever && !p.Now.Before(at)
 }
 
 // awayOf counts the machines that are away, of how many.
-func (c *cluster) awayOf() (away, seen int) {
-	seen = max(c.Seen, len(c.present)+len(c.away))
-	return seen - len(c.present), seen
+func (p *pass) awayOf() (away, seen int) {
+	seen = max(p.Seen, len(p.present)+len(p.away))
+	return seen - len(p.present), seen
 }
 
 // holding reports whether so many machines are away that the network or the store
 // is to blame rather than they.
-func (c *cluster) holding() bool {
-	fraction := c.Policy.HoldFraction
+func (p *pass) holding() bool {
+	fraction := p.Policy.HoldFraction
 	if fraction == 0 {
 		fraction = defaultHoldFraction
 	}
-	away, seen := c.awayOf()
+	away, seen := p.awayOf()
 	return float64(away) > fraction*float64(seen)
 }
 
-func (c *cluster) held() string {
-	if c.heldMoves == 0 {
+func (p *pass) held() string {
+	if p.heldMoves == 0 {
 		return ""
 	}
-	away, seen := c.awayOf()
+	away, seen := p.awayOf()
 	return fmt.Sprintf("%d of %d machines are away: taken for a fault of the network or the store; moves held: %d",
-		away, seen, c.heldMoves)
+		away, seen, p.heldMoves)
 }
 
-// wake is when the first machine that is away and not due yet will be, if it has a
-// unit that could move. While moves are held that is when Held will change.
-func (c *cluster) wake() time.Time {
-	after, ok := c.Policy.moveAfter()
-	if !ok {
-		return time.Time{}
-	}
+// wake is when the first unit that could move from a machine that is away, and is
+// not due yet, will be. While moves are held that is when Held will change.
+func (p *pass) wake() time.Time {
 	var first time.Time
-	for _, m := range c.away {
-		at := m.since.Add(after)
-		if !c.due(m) && hasMovable(m) && (first.IsZero() || at.Before(first)) {
-			first = at
+	for _, m := range p.away {
+		for _, e := range m.here {
+			at, ever := p.due(m, e.job)
+			if e.job.movable() && ever && p.Now.Before(at) && (first.IsZero() || at.Before(first)) {
+				first = at
+			}
 		}
 	}
 	return first
-}
-
-func hasMovable(m *machine) bool {
-	for _, e := range m.here {
-		if e.job.movable() {
-			return true
-		}
-	}
-	return false
 }
 
 // movable reports whether the unit goes elsewhere if its machine is away.

@@ -18,6 +18,9 @@ import (
 
 var update = flag.Bool("update", false, "write what the scenarios decide instead of comparing it")
 
+// place is a unit on a machine, as a key.
+type place struct{ unit, machine string }
+
 // world is a cluster that decisions are carried out on: the store and what the
 // machines say, as far as Decide can see them.
 type world struct {
@@ -119,7 +122,10 @@ func (w *world) command(line string) error {
 		w.submit(f[1], f[2:])
 	case "start", "load", "unload":
 		w.gen++
-		u := w.units[f[1]]
+		u, ok := w.units[f[1]]
+		if !ok {
+			break
+		}
 		w.units[f[1]] = model.NewUnit(u.Name, u.Text,
 			map[string]model.State{"start": model.Launched, "load": model.Loaded, "unload": model.Inactive}[f[0]], w.gen)
 	case "destroy":

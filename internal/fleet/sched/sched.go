@@ -5,6 +5,11 @@
 // decisions, and the snapshot they lead to gives none. The order of the lists in a
 // snapshot means nothing.
 //
+// A Cluster is for one who decides often: it is told of changes (SetMachine,
+// SetUnit, SetPlacement, SetState and the like with Remove), and its Decide looks
+// only at what they can have changed. It decides what Decide does of a snapshot of
+// the same.
+//
 // # Where a unit goes
 //
 // To the present machine with the fewest units among those that fit, the smallest
@@ -45,6 +50,25 @@ import (
 
 	"flotilla/internal/fleet/model"
 )
+
+// Moment is what a Cluster is told anew for each decision.
+type Moment struct {
+	Now, LeaderSince time.Time
+	Policy           Policy
+	Lost             map[string]time.Time
+	Seen             int
+	Allow            func(unit, machine string) bool
+	Watch            func(unit string) bool
+	Asks             []model.Ask
+}
+
+// Moment is the part of s that is no list of what there is.
+func (s Snapshot) Moment() Moment {
+	return Moment{
+		Now: s.Now, LeaderSince: s.LeaderSince, Policy: s.Policy, Lost: s.Lost, Seen: s.Seen,
+		Allow: s.Allow, Watch: s.Watch, Asks: s.Asks,
+	}
+}
 
 // Snapshot is all that a decision depends on.
 type Snapshot struct {

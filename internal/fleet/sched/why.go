@@ -61,7 +61,7 @@ func (r refusal) phrase(machines int) string {
 
 // refuses says why m does not fit j. With arriving, units that are leaving m are in
 // the way as well; without, j is there already and was not stopped by them.
-func (c *cluster) refuses(m *machine, j *job, arriving bool) refusal {
+func (p *pass) refuses(m *machine, j *job, arriving bool) refusal {
 	if id := j.Req.MachineID; id != "" && !model.MatchMachine(id, m.ID) {
 		return refusal{kind: otherMachine, what: id}
 	}
@@ -71,7 +71,7 @@ func (c *cluster) refuses(m *machine, j *job, arriving bool) refusal {
 		}
 	}
 	for _, peer := range j.Req.MachineOf {
-		if !c.runs(m, peer) {
+		if !p.runs(m, peer) {
 			return refusal{kind: withoutPeer, what: peer}
 		}
 	}
@@ -79,7 +79,7 @@ func (c *cluster) refuses(m *machine, j *job, arriving bool) refusal {
 		switch {
 		case inConflict(j, e.job):
 			return refusal{kind: conflicts, other: e.job}
-		case c.replaces(e.job, j):
+		case p.replaces(e.job, j):
 			return refusal{kind: replaced, other: e.job}
 		}
 	}
@@ -95,13 +95,13 @@ func (c *cluster) refuses(m *machine, j *job, arriving bool) refusal {
 
 // worded is refuses with all that there is to say: most refusals only make the next
 // machine be tried.
-func (c *cluster) worded(m *machine, j *job, arriving bool) refusal {
-	r := c.refuses(m, j, arriving)
+func (p *pass) worded(m *machine, j *job, arriving bool) refusal {
+	r := p.refuses(m, j, arriving)
 	switch r.kind {
 	case lacksMetadata:
 		r.what = lacking(m.Metadata, j.Req.Metadata)
 	case withoutPeer:
-		r.what += c.peerTrouble(j, r.what)
+		r.what += p.peerTrouble(j, r.what)
 	}
 	return r
 }
@@ -118,8 +118,8 @@ func lacking(have map[string]string, want map[string][]string) string {
 }
 
 // runs reports whether the unit of that name is on m to stay.
-func (c *cluster) runs(m *machine, name string) bool {
-	t := c.jobs[name]
+func (p *pass) runs(m *machine, name string) bool {
+	t := p.jobs[name]
 	if t == nil {
 		return false
 	}
@@ -129,14 +129,14 @@ func (c *cluster) runs(m *machine, name string) bool {
 
 // peerTrouble says why a unit that j follows is on no machine or out of reach; ""
 // if it is simply elsewhere.
-func (c *cluster) peerTrouble(j *job, name string) string {
-	t := c.jobs[name]
+func (p *pass) peerTrouble(j *job, name string) string {
+	t := p.jobs[name]
 	switch {
 	case t == nil || !t.known:
 		return ", which does not exist"
 	case !t.wanted():
 		return ", which is inactive"
-	case c.follows(t, j):
+	case p.follows(t, j):
 		return ", which follows it in turn"
 	}
 	switch home := t.home(); {
@@ -150,11 +150,11 @@ func (c *cluster) peerTrouble(j *job, name string) string {
 
 // follows reports whether j is bound to other's machine through any number of
 // MachineOf.
-func (c *cluster) follows(j, other *job) bool {
+func (p *pass) follows(j, other *job) bool {
 	return reaches(j, other, func(x *job) []*job {
 		next := make([]*job, 0, len(x.Req.MachineOf))
 		for _, peer := range x.Req.MachineOf {
-			if t := c.jobs[peer]; t != nil {
+			if t := p.jobs[peer]; t != nil {
 				next = append(next, t)
 			}
 		}
@@ -175,7 +175,7 @@ func matchAny(globs []string, name string) bool {
 }
 
 // replaces reports whether k pushes r off its machine.
-func (c *cluster) replaces(k, r *job) bool {
+func (p *pass) replaces(k, r *job) bool {
 	if len(k.Req.Replaces) == 0 || !claims(k, r) {
 		return false
 	}
@@ -184,7 +184,7 @@ func (c *cluster) replaces(k, r *job) bool {
 			return nil
 		}
 		var next []*job
-		for _, y := range c.replacers {
+		for _, y := range p.replacers {
 			if claims(x, y) {
 				next = append(next, y)
 			}
@@ -216,13 +216,14 @@ func reaches(from, to *job, next func(*job) []*job) bool {
 }
 
 // explain records why j is on no machine, or stays on one that is away.
-func (c *cluster) explain(j *job, note string) {
+func (p *pass) explain(j *job, note string) {
+	j.told = true
 	u := Unplaced{Unit: j.Name}
-	refusals := make([]refusal, len(c.present))
-	u.Verdicts = make([]Verdict, len(c.present))
+	refusals := make([]refusal, len(p.present))
+	u.Verdicts = make([]Verdict, len(p.present))
 	phrases := make(map[refusal]string) // machines refuse alike: one string for all
-	for i, m := range c.present {
-		r := c.worded(m, j, true)
+	for i, m := range p.present {
+		r := p.worded(m, j, true)
 		if phrases[r] == "" {
 			phrases[r] = r.String()
 		}
@@ -233,19 +234,20 @@ func (c *cluster) explain(j *job, note string) {
 	if note != "" {
 		u.Why = note + "; " + u.Why
 	}
-	c.unplaced = append(c.unplaced, u)
+	p.unplaced = append(p.unplaced, u)
 }
 
 // explainBad records that no machine can run a unit that cannot be understood.
-func (c *cluster) explainBad(j *job) {
+func (p *pass) explainBad(j *job) {
 	if j.home() != nil {
 		return
 	}
-	u := Unplaced{Unit: j.Name, Why: j.Bad, Verdicts: make([]Verdict, len(c.present))}
-	for i, m := range c.present {
+	j.told = true
+	u := Unplaced{Unit: j.Name, Why: j.Bad, Verdicts: make([]Verdict, len(p.present))}
+	for i, m := range p.present {
 		u.Verdicts[i] = Verdict{Machine: m.ID, Why: j.Bad}
 	}
-	c.unplaced = append(c.unplaced, u)
+	p.unplaced = append(p.unplaced, u)
 }
 
 // maxPhrases is how many different reasons of one kind are told one by one.
