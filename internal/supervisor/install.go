@@ -80,18 +80,39 @@ func isInstanceOf(name, template string) bool {
 }
 
 // file returns the text that name would be loaded from, its own or its template's,
-// and its path, "" if there is none.
+// and its path, "" if there is none. An instance has its template's drop-ins too,
+// also where it has a file of its own.
 func (s *Supervisor) file(name string) (text, path string) {
-	text, ok := s.files[name]
-	if !ok {
-		if name, ok = unitfile.TemplateOf(name); ok {
-			text, ok = s.files[name]
+	own, ok := s.files[name]
+	template, _ := unitfile.TemplateOf(name)
+	shared, templated := s.files[template]
+	switch {
+	case ok && templated:
+		return withDropIns(own, shared), s.path("units", name)
+	case ok:
+		return own, s.path("units", name)
+	case templated:
+		return shared, s.path("units", template)
+	}
+	return "", ""
+}
+
+// withDropIns is a unit's text with those drop-ins of another's that it has none of
+// the same name for.
+func withDropIns(text, other string) string {
+	t, more := unitfile.CutTexts(text), unitfile.CutTexts(other).DropIns
+	if len(more) == 0 {
+		return text
+	}
+	if t.DropIns == nil {
+		t.DropIns = map[string]string{}
+	}
+	for name, dropIn := range more {
+		if _, has := t.DropIns[name]; !has {
+			t.DropIns[name] = dropIn
 		}
 	}
-	if !ok {
-		return "", ""
-	}
-	return text, s.path("units", name)
+	return t.String()
 }
 
 // refresh loads what is on disk, if that is something else.

@@ -16,7 +16,7 @@
 // and the next supervisor adopts them from DIR/state. A reboot ends all units and
 // starts none: that is for whoever decides about units.
 //
-//	DIR/units/NAME          the unit files
+//	DIR/units/NAME          the unit files, each with its drop-ins (unitfile.Bundle)
 //	DIR/state/NAME.json     what an adopting supervisor must know of a unit
 //	DIR/journal/            the log, see package logfile
 //	DIR/run/                socket, lock, FIFOs and notify sockets

@@ -24,7 +24,7 @@ import (
 type svc struct {
 	s    *Supervisor
 	name string
-	text string // the text that is loaded
+	text string // the text that is loaded, drop-ins included
 	path string // of the unit file
 	bad  error  // why the text cannot be run; nil: m goes by it
 	m    *service.Machine
@@ -74,11 +74,11 @@ func (s *Supervisor) load(name, path, text string) *svc {
 
 // compile reads a unit's text with this machine's specifiers.
 func compile(name, text string) (*service.Config, error) {
-	f, err := unitfile.Parse(text)
+	b, err := unitfile.ParseBundle(text)
 	if err != nil {
 		return nil, err
 	}
-	return service.Compile(name, f, specifiers(name))
+	return service.Compile(name, b, specifiers(name))
 }
 
 // find returns the unit, known or installed, also by its template; nil if there is

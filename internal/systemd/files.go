@@ -121,11 +121,13 @@ func (m *Manager) Installed(ctx context.Context) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for name := range f.have {
-		text, err := os.ReadFile(f.path(name))
+		text, found, err := f.read(name)
 		if err != nil {
 			return nil, fmt.Errorf("read unit file: %w", err)
 		}
-		out[name] = string(text)
+		if found {
+			out[name] = text
+		}
 	}
 	return out, ctx.Err()
 }
@@ -155,22 +157,25 @@ func (m *Manager) install(ctx context.Context, name, text string) error {
 	if err := f.foreign(dirs, name); err != nil {
 		return err
 	}
-	old, err := os.ReadFile(f.path(name))
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	if err := f.checkDropIns(dirs, name, unitfile.CutTexts(text)); err != nil {
 		return err
-	case err == nil && string(old) == text:
+	}
+	old, found, err := f.read(name)
+	switch {
+	case err != nil:
+		return err
+	case found && old == text:
 		f.have[name] = true
 		return m.link(ctx, name, text)
-	case err != nil:
+	case !found:
 		if err := m.machineHas(ctx, name); err != nil {
 			return err
 		}
 	}
-	return m.replace(ctx, name, string(old), text)
+	return m.replace(ctx, name, old, text)
 }
 
-// replace writes the file and makes the links to it; where that fails it puts the
+// replace writes the files and makes the links to them; where that fails it puts the
 // old text back, or nothing if there was none. f.mu is held.
 func (m *Manager) replace(ctx context.Context, name, old, text string) error {
 	f := &m.files
@@ -179,15 +184,18 @@ func (m *Manager) replace(ctx context.Context, name, old, text string) error {
 			return err
 		}
 	}
-	if err := f.write(name, text); err != nil {
-		return err
-	}
 	f.have[name] = true
-	if err := m.link(ctx, name, text); err != nil {
+	err := f.write(name, text)
+	if err == nil && wantsEnable(text) {
+		err = m.enable(ctx, name) // its [Install] section may be new
+	} else if err == nil {
+		err = m.link(ctx, name, text)
+	}
+	if err != nil {
 		if old == "" {
 			return errors.Join(err, f.delete(name))
 		}
-		return errors.Join(err, f.write(name, old), f.addLink(name))
+		return errors.Join(err, f.write(name, old), f.linkDropIns(name), f.addLink(name))
 	}
 	if old != "" {
 		m.watch.mark(unitPath(name))
@@ -195,30 +203,32 @@ func (m *Manager) replace(ctx context.Context, name, old, text string) error {
 	return nil
 }
 
-// link makes the links that lead to the unit's file, if they are not there.
+// link makes the links that lead to the unit's files, if they are not there. The
+// drop-ins come first: they count when the unit is enabled.
 func (m *Manager) link(ctx context.Context, name, text string) error {
 	f := &m.files
-	if f.ours(f.link(name), name) {
-		return nil
-	}
-	if wantsEnable(text) {
+	if wantsEnable(text) && !f.ours(f.link(name), name) {
 		return m.enable(ctx, name)
+	}
+	if err := f.linkDropIns(name); err != nil {
+		return err
 	}
 	return f.addLink(name)
 }
 
-// write makes the text the unit's file. systemd notices changes by the times of
+// write makes the text the unit's files. systemd notices changes by the times of
 // files and directories, which the kernel takes from a clock that stands still for
 // some milliseconds: both get a time of their own.
 func (f *fileStore) write(name, text string) error {
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(f.path(name), []byte(text), 0o644); err != nil {
+	t := unitfile.CutTexts(text)
+	if err := atomicfile.Write(f.path(name), []byte(t.Main), 0o644); err != nil {
 		return err
 	}
 	touch(f.path(name))
-	return nil
+	return f.writeDropIns(name, t)
 }
 
 // touch gives path a time of its own. Where that fails the kernel's time stands.
@@ -241,9 +251,12 @@ func (f *fileStore) addLink(name string) error {
 	return nil
 }
 
-// delete removes the link, then the file: the file says that there is something
-// left to remove.
+// delete removes the drop-ins, the link, then the file: the file says that there is
+// something left to remove.
 func (f *fileStore) delete(name string) error {
+	if err := f.deleteDropIns(name); err != nil {
+		return err
+	}
 	if f.ours(f.link(name), name) {
 		if err := os.Remove(f.link(name)); err != nil {
 			return err
@@ -282,10 +295,7 @@ func (f *fileStore) foreign(dirs []string, name string) error {
 }
 
 // ours says whether path is the link to our file.
-func (f *fileStore) ours(path, name string) bool {
-	target, err := os.Readlink(path)
-	return err == nil && target == f.path(name)
-}
+func (f *fileStore) ours(path, name string) bool { return oursAt(path, f.path(name)) }
 
 // machineHas says no to a unit that exists without a file: mounted, plugged in,
 // swapped on, or made by another program.
@@ -321,7 +331,11 @@ func wantsEnable(text string) bool {
 // for, until reboot. The latter count from the next reload on: Status says NeedReload
 // until then.
 func (m *Manager) enable(ctx context.Context, name string) error {
-	err := m.unitFiles(ctx, name, ".EnableUnitFiles", []string{m.files.path(name)}, true, true)
+	// By its name: by the path of its file systemd would not see its drop-ins.
+	if err := errors.Join(m.files.linkDropIns(name), m.files.addLink(name)); err != nil {
+		return err
+	}
+	err := m.unitFiles(ctx, name, ".EnableUnitFiles", []string{name}, true, true)
 	touch(m.files.links)
 	return err
 }
@@ -360,11 +374,11 @@ func (m *Manager) remove(ctx context.Context, name string) error {
 	if err := f.loadLocked(); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(f.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
+	text, found, err := f.read(name)
+	if err == nil && !found {
 		return f.delete(name)
 	}
-	if err == nil && wantsEnable(string(text)) {
+	if err == nil && wantsEnable(text) {
 		err = m.disable(ctx, name)
 	}
 	if err != nil {

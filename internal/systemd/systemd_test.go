@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -56,6 +57,8 @@ func TestOnSystemd(t *testing.T) {
 		"links-repaired":  repairsLinks,
 		"restarted-agent": knowsItsUnitsAgain,
 		"other-types":     runsOtherTypes,
+		"drop-ins":        keepsTheMachinesDropIns,
+		"timer":           firesTimers,
 		"odd-names":       tellsOddNames,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -289,11 +292,83 @@ func enablesInstallSections(t *testing.T, m *systemd.Manager) {
 	if got := tell(t, "systemctl", "is-enabled", "member"); got != "linked-runtime\n" {
 		t.Errorf("without the section is-enabled says %q", got)
 	}
+	install(t, m, sleeper+"#### 10-when.conf\n[Install]\nWantedBy=group.target\n", "member.service")
+	if got := tell(t, "systemctl", "is-enabled", "member"); got != "enabled-runtime\n" {
+		t.Errorf("with the section in a drop-in is-enabled says %q", got)
+	}
 	clean(t, m)
 	left, err := filepath.Glob("/run/systemd/system/*/member.service")
 	if err != nil || len(left) != 0 {
 		t.Errorf("left are %q", left)
 	}
+}
+
+// Drop-ins that the machine has beside a unit of ours count and are left alone, also
+// those of a template; ours lie among them and go with the unit.
+func keepsTheMachinesDropIns(t *testing.T, m *systemd.Manager) {
+	write := func(path, text string) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(filepath.Dir(path)) })
+	}
+	const theirs = "/etc/systemd/system/web@.service.d/50-theirs.conf"
+	write(theirs, "[Unit]\nDescription=Theirs\n")
+	write("/run/systemd/system/web@1.service.d/60-edit.conf", "[Service]\nEnvironment=EDIT=yes\n")
+	text := sleeper + "#### 10-a.conf\n[Unit]\nDescription=Ours\n#### 70-b.conf\n[Service]\nEnvironment=B=yes\n"
+	install(t, m, text, "web@1.service")
+	if have, err := m.Installed(t.Context()); err != nil || have["web@1.service"] != text {
+		t.Errorf("installed are %q, error %v", have, err)
+	}
+	run(t, m, unit.Start, "web@1.service")
+	if st := status(t, m, "web@1.service"); st.Description != "Theirs" || st.NeedReload {
+		t.Errorf("status is %+v", st)
+	}
+	got := tell(t, "systemctl", "show", "-P", "Environment", "web@1.service")
+	if got != "EDIT=yes B=yes\n" {
+		t.Errorf("the environment is %q", got)
+	}
+	err := m.Install(t.Context(), "web@1.service", sleeper+"#### 60-edit.conf\n[Unit]\nDescription=Same name\n")
+	if err == nil || !strings.Contains(err.Error(), "drop-in of its own at /run/systemd/system/web@1.service.d/60-edit.conf") {
+		t.Errorf("error %v", err)
+	}
+	if have, _ := m.Installed(t.Context()); have["web@1.service"] != text {
+		t.Errorf("after the refusal installed are %q", have)
+	}
+	clean(t, m)
+	left, _ := filepath.Glob("/run/*/*/web@1.service.d/*")
+	if want := []string{"/run/systemd/system/web@1.service.d/60-edit.conf"}; !slices.Equal(left, want) {
+		t.Errorf("left are %q, want %q", left, want)
+	}
+	if _, err := os.Stat(theirs); err != nil {
+		t.Error(err)
+	}
+}
+
+// A timer starts its service, of the same name or another, and its delay is
+// systemd's to scatter.
+func firesTimers(t *testing.T, m *systemd.Manager) {
+	dir := t.TempDir()
+	install(t, m, "[Service]\nType=oneshot\nExecStart=/bin/touch "+dir+"/%N\n", "tick.service", "other.service", "daily.service")
+	install(t, m, "[Timer]\nOnActiveSec=10ms\nAccuracySec=1ms\n", "tick.timer")
+	install(t, m, "[Timer]\nOnActiveSec=10ms\nAccuracySec=1ms\nUnit=other.service\n", "late.timer")
+	install(t, m, "[Timer]\nOnCalendar=daily\nRandomizedDelaySec=2h\n", "daily.timer")
+	run(t, m, unit.Start, "tick.timer", "late.timer", "daily.timer")
+	err := unittest.Eventually(t.Context(), func() error {
+		_, err := os.Stat(dir + "/tick")
+		_, err2 := os.Stat(dir + "/other")
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if got := tell(t, "systemctl", "show", "-P", "RandomizedDelayUSec", "daily.timer"); got != "2h\n" {
+		t.Errorf("the random delay is %q", got)
+	}
+	run(t, m, unit.Stop, "tick.timer", "late.timer", "daily.timer")
 }
 
 // systemd remembers which files there are; one that comes right after it looked is

@@ -78,13 +78,15 @@ type Outcome struct {
 // concurrent use. A manager runs units; it outlives whoever talks to it, and
 // closing the connection stops nothing.
 type Manager interface {
-	// Install makes the text the unit's file, whole or not at all. The init system
+	// Install makes the text the unit's file and drop-ins (unitfile.Bundle), whole
+	// or not at all: drop-ins of an earlier text that this one has not are removed,
+	// those that others put beside the unit count and are left alone. The init system
 	// knows the unit afterwards under its own name, except that a unit which was
 	// loaded before with another text keeps that text until Reload: then the
 	// unit's Status has NeedReload. A text that the init system cannot run is
 	// refused (the supervisor names each directive) and nothing is written.
 	Install(ctx context.Context, name, text string) error
-	// Remove deletes the unit's file and forgets a failed state. A unit that still
+	// Remove deletes the unit's files and forgets a failed state. A unit that still
 	// runs goes on running: stop it first. Removing what is not there is no error.
 	Remove(ctx context.Context, name string) error
 	// Installed returns the text of every unit that Install wrote and Remove has

@@ -47,10 +47,11 @@ func predecessors(names []string, want map[string]Want) map[string][]string {
 		if !strings.Contains(text, "After=") && !strings.Contains(text, "Before=") {
 			continue // most units: spare the parsing
 		}
-		f, err := unitfile.Parse(text)
+		b, err := unitfile.ParseBundle(text)
 		if err != nil {
 			continue // it will be refused where it is installed
 		}
+		f := b.Effective()
 		for _, other := range listed(f, "After", name) {
 			if among[other] {
 				before[name] = append(before[name], other)

@@ -17,7 +17,8 @@ type Command struct {
 	IgnoreFailure bool     // "-"
 	NoExpand      bool     // ":": variables stay as they are
 	Privileged    bool     // "+" and "!": User= and Group= do not apply
-	Line          int      // in the unit file
+	Line          int      // in the unit file, or in DropIn
+	DropIn        string   // the drop-in that has it, "" for the unit file itself
 }
 
 // SearchPath is where a command without a slash is looked for, and the PATH that

@@ -149,19 +149,24 @@ type Condition struct {
 
 // Problem is why a unit file cannot be run here.
 type Problem struct {
+	DropIn    string // the drop-in that has it, "" for the unit file itself
 	Line      int    // 0: the file as a whole
 	Directive string // "Section.Name", "" for none in particular
 	Text      string
 }
 
 func (p Problem) String() string {
-	switch {
-	case p.Line == 0:
-		return p.Text
-	case p.Directive == "":
-		return fmt.Sprintf("line %d: %s", p.Line, p.Text)
+	text := p.Text
+	if p.Line != 0 && p.Directive != "" {
+		text = p.Directive[strings.IndexByte(p.Directive, '.')+1:] + "= " + text
 	}
-	return fmt.Sprintf("line %d: %s= %s", p.Line, p.Directive[strings.IndexByte(p.Directive, '.')+1:], p.Text)
+	if p.Line != 0 {
+		text = fmt.Sprintf("line %d: %s", p.Line, text)
+	}
+	if p.DropIn != "" {
+		return "drop-in " + p.DropIn + ": " + text
+	}
+	return text
 }
 
 // Problems is every reason why a unit file is refused.
@@ -208,10 +213,11 @@ func defaults(name string) *Config {
 	}
 }
 
-// Compile reads a unit file for the unit called name. lookup gives the specifiers.
-// If anything in the file cannot be honoured, Compile returns every reason at once
-// as a *Problems.
-func Compile(name string, f unitfile.File, lookup func(byte) (string, bool)) (*Config, error) {
+// Compile reads a unit file and its drop-ins for the unit called name: what a drop-in
+// says comes after, so that an empty value takes back what a list had before it.
+// lookup gives the specifiers. If anything in the files cannot be honoured, Compile
+// returns every reason at once as a *Problems.
+func Compile(name string, b unitfile.Bundle, lookup func(byte) (string, bool)) (*Config, error) {
 	c := &compiler{Config: defaults(name), lookup: lookup}
 	_, _, typ := unitfile.Split(name)
 	switch typ {
@@ -222,9 +228,11 @@ func Compile(name string, f unitfile.File, lookup func(byte) (string, bool)) (*C
 		c.problem(0, "", "the supervisor runs .service and .target units, not .%s: that needs systemd", typ)
 		return nil, &Problems{Unit: name, List: c.problems}
 	}
-	for _, o := range f.Options {
-		c.option(o)
+	c.file("", b.Main)
+	for _, d := range b.DropIns {
+		c.file(d.Name, d.File)
 	}
+	c.dropIn = ""
 	c.finish()
 	if len(c.problems) > 0 {
 		return nil, &Problems{Unit: name, List: c.problems}
@@ -281,6 +289,7 @@ func (c *compiler) checkExec() {
 	case len(c.ExecStart) == 0 && !c.RemainAfterExit:
 		c.problem(0, "", "no ExecStart=: only RemainAfterExit=yes can do without")
 	case len(c.ExecStart) > 1 && c.Type != Oneshot:
+		c.dropIn = c.ExecStart[1].DropIn
 		c.problem(c.ExecStart[1].Line, "Service.ExecStart", "appears more than once: only Type=oneshot can have that")
 	}
 }

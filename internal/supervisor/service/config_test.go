@@ -29,9 +29,13 @@ func TestRefused(t *testing.T) {
 			"a.service: line 2: ExecStrat= is no directive of [Service] that the supervisor knows; did you mean ExecStart=?\n" +
 				"a.service: line 4: Frobnicate= is no directive of [Service] that the supervisor knows"},
 		{"[Unit]\nCollectMode=always\n[Service]\nExecStart=/a\n", `a.service: line 2: CollectMode= "always" is none of inactive, inactive-or-failed`},
+		{"[Service]\nExecStart=/a\n#### 50-limit.conf\n[Service]\nMemoryMax=1G\nNonsense=1\n#### 60-b.conf\n[Service]\nExecStart=/b\n",
+			"a.service: drop-in 50-limit.conf: line 2: MemoryMax= needs systemd: the supervisor cannot do it\n" +
+				"a.service: drop-in 50-limit.conf: line 3: Nonsense= is no directive of [Service] that the supervisor knows\n" +
+				"a.service: drop-in 60-b.conf: line 2: ExecStart= appears more than once: only Type=oneshot can have that"},
 		{"[Unit]\nAfter=no good\n[Service]\nExecStart=/a\n", `a.service: line 2: After= "no": unit name must contain "."`},
 	} {
-		f, err := unitfile.Parse(c.text)
+		f, err := unitfile.ParseBundle(c.text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +81,7 @@ func TestSeveralCommandsInALine(t *testing.T) {
 func FuzzCompile(f *testing.F) {
 	f.Add("[Service]\nExecStart=-@/bin/sh x -c 'a' ; /bin/b $C\nRestart=always\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		file, err := unitfile.Parse(text)
+		file, err := unitfile.ParseBundle(text)
 		if err != nil {
 			return
 		}

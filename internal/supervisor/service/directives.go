@@ -19,17 +19,25 @@ import (
 type compiler struct {
 	*Config
 	lookup   func(byte) (string, bool)
+	dropIn   string // the drop-in that is being read, "" for the unit file
 	problems []Problem
 }
 
 func (c *compiler) problem(line int, directive, format string, args ...any) {
-	c.problems = append(c.problems, Problem{Line: line, Directive: directive, Text: fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, Problem{DropIn: c.dropIn, Line: line, Directive: directive, Text: fmt.Sprintf(format, args...)})
 }
 
 func (c *compiler) expand(s string) string { return unitfile.Expand(s, c.lookup) }
 
 // setter reads one option's value, specifiers not yet replaced.
 type setter func(c *compiler, o unitfile.Option, value string) error
+
+func (c *compiler) file(dropIn string, f unitfile.File) {
+	c.dropIn = dropIn
+	for _, o := range f.Options {
+		c.option(o)
+	}
+}
 
 func (c *compiler) option(o unitfile.Option) {
 	name := o.Section + "." + o.Name
@@ -383,6 +391,9 @@ func exec(field func(*Config) *[]Command) setter {
 			return nil
 		}
 		cmds, err := parseCommands(value, o.Line, c.expand)
+		for i := range cmds {
+			cmds[i].DropIn = c.dropIn
+		}
 		*field(c.Config) = append(*field(c.Config), cmds...)
 		return err
 	}

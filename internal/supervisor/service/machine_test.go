@@ -86,7 +86,7 @@ func (st *story) PIDFile() (int, error) {
 }
 
 func newStory(t *testing.T, unit string) *story {
-	f, err := unitfile.Parse(unit)
+	f, err := unitfile.ParseBundle(unit)
 	if err != nil {
 		t.Fatal(err)
 	}

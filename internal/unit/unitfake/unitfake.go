@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"flotilla/internal/unit"
+	"flotilla/internal/unitfile"
 )
 
 // ErrLost is the error of every call between Disconnect and Connect.
@@ -172,6 +173,11 @@ func (m *Manager) Install(ctx context.Context, name, text string) error {
 	if !validName(name) {
 		return fmt.Errorf("install %q: no unit has such a name", name)
 	}
+	for conf := range unitfile.CutTexts(text).DropIns {
+		if err := unitfile.CheckDropInName(conf); err != nil {
+			return fmt.Errorf("install %s: %w: %w", name, unit.ErrRefused, err)
+		}
+	}
 	u := m.units[name]
 	if u == nil {
 		u = &fakeUnit{st: unit.Status{Name: name, Active: "inactive", Sub: "dead"}}
@@ -279,13 +285,14 @@ func description(name, text string) string {
 	return name
 }
 
-func setting(text, key string) (string, bool) {
+// setting is what a unit's text, drop-ins included, says last.
+func setting(text, key string) (value string, found bool) {
 	for line := range strings.Lines(text) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
-			return v, true
+			value, found = v, true
 		}
 	}
-	return "", false
+	return value, found
 }
 
 // Show implements unit.Manager.
