@@ -49,6 +49,7 @@ var places = map[string]place{
 	"internal/kv/auth":        {Pure, "kv"},
 	"internal/fleet/sched":    {Pure, "fleet"},
 	"internal/fleet/nodeplan": {Pure, "fleet"},
+	"internal/fleet/access":   {Pure, "fleet"},
 
 	"internal/supervisor/service": {Pure, "supervisor"},
 	"internal/supervisor/jobs":    {Pure, "supervisor"},

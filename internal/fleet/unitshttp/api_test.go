@@ -3,15 +3,18 @@ package unitshttp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +23,9 @@ import (
 	"golang.org/x/tools/txtar"
 
 	client "flotilla/client/fleet"
+	"flotilla/internal/fault"
+	"flotilla/internal/fleet/access"
+	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/kv/member"
 	"flotilla/internal/unit/unitfake"
@@ -52,6 +58,10 @@ type api struct {
 	*Server
 	raw    *clientv3.Client
 	prefix string
+
+	who      access.Who
+	stranger error // who has no name
+	events   []model.Event
 }
 
 func newAPI(t testing.TB, url, prefix string) *api {
@@ -67,14 +77,23 @@ func newAPI(t testing.TB, url, prefix string) *api {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close() })
-	s := New(Config{Machine: strings.Repeat("1", 32), Hostname: "m1", Version: "1.2.3", TokenLimit: 3},
-		Deps{Store: reg, Local: unitfake.New(), Log: log})
-	return &api{Server: s, raw: raw, prefix: prefix}
+	a := &api{raw: raw, prefix: prefix, who: access.Who{Name: "root", Role: access.Admin, From: "10.0.0.7"}}
+	a.Server = New(Config{Machine: strings.Repeat("1", 32), Hostname: "m1", Version: "1.2.3", TokenLimit: 3}, Deps{
+		Store: reg, Local: unitfake.New(), Log: log,
+		Who:    func(*http.Request) (access.Who, error) { return a.who, a.stranger },
+		Events: func(e model.Event) { a.events = append(a.events, e) },
+	})
+	return a
 }
 
-// The files of testdata are conversations: a section is a request, "METHOD PATH"
-// and its body, or "put KEY", a write behind the server's back; the section after a
-// request is its answer, "STATUS CONTENT-TYPE" and the body.
+// The files of testdata are conversations. A section is a request, "METHOD PATH
+// [CONTENT-TYPE]" and its body; the section after it is its answer, "STATUS
+// CONTENT-TYPE [HEADER: VALUE...]" and the body. Between them:
+//
+//	put KEY             a write behind the server's back
+//	as ROLE [PREFIX...] who sends the requests that follow; at first an admin
+//	as nobody           somebody without a name does
+//	events              what was noted down since the last time
 func TestConversations(t *testing.T) {
 	url := startStore(t)
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -113,11 +132,40 @@ func (a *api) converse(t *testing.T, script *txtar.Archive) *txtar.Archive {
 				t.Fatal(err)
 			}
 			out.Files = append(out.Files, f)
-		case "GET", "PUT", "POST", "PATCH", "DELETE", "HEAD":
+		case "as":
+			a.speaker(strings.Fields(rest))
+			out.Files = append(out.Files, f)
+		case "events":
+			out.Files = append(out.Files, txtar.File{Name: f.Name, Data: a.noted()})
+		case "GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS":
 			out.Files = append(out.Files, f, a.answer(verb, rest, f.Data))
 		}
 	}
 	return out
+}
+
+func (a *api) speaker(words []string) {
+	a.who = access.Who{Name: "anna", Role: access.Role(words[0]), Prefixes: words[1:], From: "10.0.0.7"}
+	a.stranger = nil
+	if words[0] == "nobody" {
+		a.stranger = fault.Hint(errors.New("certificate \"anna\" names no role"), "make another one")
+	}
+}
+
+// noted is the events since the last time, one a line.
+func (a *api) noted() []byte {
+	var out bytes.Buffer
+	for _, e := range a.events {
+		fmt.Fprintf(&out, "%s: %s", e.By, e.What)
+		for _, field := range []struct{ name, value string }{{"unit", e.Unit}, {"machine", e.Machine}, {"why", e.Why}} {
+			if field.value != "" {
+				fmt.Fprintf(&out, " %s=%s", field.name, field.value)
+			}
+		}
+		out.WriteByte('\n')
+	}
+	a.events = nil
+	return out.Bytes()
 }
 
 // Generations are revisions of the store, which other conversations share.
@@ -128,22 +176,32 @@ func (a *api) answer(method, path string, body []byte) txtar.File {
 	req := httptest.NewRequest(method, path, bytes.NewReader(body))
 	switch {
 	case given && contentType != "none":
-		req.Header.Set("Content-Type", contentType)
+		for kind := range strings.SplitSeq(contentType, " and ") {
+			req.Header.Add("Content-Type", kind)
+		}
 	case !given && len(body) > 0:
 		req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	}
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, req)
-	name := strings.TrimSpace(fmt.Sprintf("%d %s", w.Code, w.Header().Get("Content-Type")))
+	name := fmt.Sprintf("%d %s", w.Code, w.Header().Get("Content-Type"))
+	for _, key := range slices.Sorted(maps.Keys(w.Header())) {
+		if key != "Content-Type" && (key != "Server" || w.Header().Get(key) != "fleetd/1.2.3") {
+			name += fmt.Sprintf(" %s: %s", key, strings.Join(w.Header()[key], ", "))
+		}
+	}
 	data := generation.ReplaceAll(w.Body.Bytes(), []byte(`"generation":N`))
 	if len(data) > 0 && data[len(data)-1] != '\n' {
 		data = append(data, '\n')
 	}
-	return txtar.File{Name: name, Data: data}
+	return txtar.File{Name: strings.TrimSpace(name), Data: data}
 }
 
 func TestServerHeaderAndDiscovery(t *testing.T) {
-	s := New(Config{Version: "1.2.3"}, Deps{Log: slog.New(slog.DiscardHandler)})
+	s := New(Config{Version: "1.2.3"}, Deps{
+		Log: slog.New(slog.DiscardHandler),
+		Who: func(*http.Request) (access.Who, error) { return access.Who{Role: access.Viewer}, nil },
+	})
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, httptest.NewRequest("GET", "/v1-alpha/discovery", nil))
 	if w.Code != 200 || w.Header().Get("Server") != "fleetd/1.2.3" || !strings.Contains(w.Body.String(), `"id": "fleet:v1"`) {

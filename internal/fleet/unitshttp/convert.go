@@ -1,6 +1,9 @@
 package unitshttp
 
 import (
+	"errors"
+	"fmt"
+
 	"flotilla/api/fleet"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
@@ -46,12 +49,21 @@ func brief(v *registry.View, u model.Unit) fleet.Unit {
 // whole is a unit as the API tells it.
 func whole(v *registry.View, u model.Unit) fleet.Unit {
 	out := brief(v, u)
-	f, err := unitfile.Parse(u.Text)
+	b, err := unitfile.ParseBundle(u.Text)
 	if err != nil {
 		return out // the reason says what is wrong with the text
 	}
+	out.Options = optionsOf(b.Main)
+	for _, d := range b.DropIns {
+		out.DropIns = append(out.DropIns, fleet.DropIn{Name: d.Name, Options: optionsOf(d.File)})
+	}
+	return out
+}
+
+func optionsOf(f unitfile.File) []fleet.UnitOption {
+	out := make([]fleet.UnitOption, 0, len(f.Options))
 	for _, o := range f.Options {
-		out.Options = append(out.Options, fleet.UnitOption{Section: o.Section, Name: o.Name, Value: o.Value})
+		out = append(out, fleet.UnitOption{Section: o.Section, Name: o.Name, Value: o.Value})
 	}
 	return out
 }
@@ -60,6 +72,7 @@ func stateOf(s model.UnitState) fleet.UnitState {
 	return fleet.UnitState{
 		Name: s.Unit, MachineID: s.Machine, Hash: s.Hash, Generation: s.Gen, Message: s.Message,
 		SystemdLoadState: s.Load, SystemdActiveState: s.Active, SystemdSubState: s.Sub,
+		Health: string(s.Health), HealthWhy: s.HealthWhy,
 	}
 }
 
@@ -67,7 +80,35 @@ func machineOf(m model.Machine) fleet.Machine {
 	return fleet.Machine{ID: m.ID, PrimaryIP: m.IP, Metadata: m.Metadata}
 }
 
-// fileOf makes a unit file of the options in a request.
+// bundleOf makes a unit file with its drop-ins of what a request says.
+func bundleOf(u fleet.Unit) (unitfile.Bundle, error) {
+	var b unitfile.Bundle
+	var err error
+	if len(u.Options) == 0 && len(u.DropIns) > 0 {
+		return b, errors.New("dropIns without options: a drop-in goes with its unit file")
+	}
+	if b.Main, err = fileOf(u.Options); err != nil {
+		return b, err
+	}
+	for _, d := range u.DropIns {
+		if err := unitfile.CheckDropInName(d.Name); err != nil {
+			return b, err
+		}
+		f, err := fileOf(d.Options)
+		if err != nil {
+			return b, fmt.Errorf("drop-in %q: %w", d.Name, err)
+		}
+		if len(f.Options) == 0 {
+			return b, fmt.Errorf("drop-in %q: it has no options", d.Name)
+		}
+		b.DropIns = append(b.DropIns, unitfile.DropIn{Name: d.Name, File: f})
+	}
+	if len(b.DropIns) == 0 {
+		return b, nil
+	}
+	return unitfile.ParseBundle(b.String()) // in the store it is one text
+}
+
 func fileOf(options []fleet.UnitOption) (unitfile.File, error) {
 	list := make([]unitfile.Option, len(options))
 	for i, o := range options {

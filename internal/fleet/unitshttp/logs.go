@@ -124,7 +124,8 @@ func (s *Server) reachable(m model.Machine) error {
 
 // status answers with what "systemctl status" says on each machine that holds the
 // unit, an empty line between two.
-func (s *Server) status(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Server) status(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
 	where, err := s.where(r, name)
 	if err != nil {
 		return err
@@ -166,7 +167,8 @@ func gateway(err error) error {
 }
 
 // journal streams log entries, one JSON object a line.
-func (s *Server) journal(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Server) journal(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
 	q, err := logQuery(r, name)
 	if err != nil {
 		return err

@@ -1,24 +1,15 @@
 package unitshttp
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"regexp"
 
 	"flotilla/api/fleet"
+	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/registry"
 )
-
-// machines is the resource of all machines.
-func (s *Server) machines(w http.ResponseWriter, r *http.Request) error {
-	switch r.Method {
-	case http.MethodGet:
-		return s.listMachines(w, r)
-	case http.MethodPatch:
-		return s.patchMachines(w, r)
-	}
-	return refuse(http.StatusMethodNotAllowed, "only GET and PATCH supported against this resource")
-}
 
 func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) error {
 	page, err := s.pageOf(r)
@@ -64,19 +55,25 @@ var metadataPath = regexp.MustCompile(`^/([A-Za-z0-9]+)/metadata/([A-Za-z0-9_.-]
 // patchMachines sets dynamic metadata. All operations are checked before the first
 // is carried out.
 func (s *Server) patchMachines(w http.ResponseWriter, r *http.Request) error {
-	var patches []patch
-	if err := decodeBody(w, r, &patches); err != nil {
-		return err
-	}
-	ops := make([]registry.MetadataOp, 0, len(patches))
-	for _, p := range patches {
-		op, err := p.check()
-		if err != nil {
-			return err
+	req := access.Request{Kind: access.Cluster, Doing: "set metadata of machines"}
+	err := s.audited(r, req, act{}, func(ctx context.Context, _ string) ([]act, error) {
+		var patches []patch
+		if err := decodeBody(w, r, &patches); err != nil {
+			return nil, err
 		}
-		ops = append(ops, op)
-	}
-	if err := s.Store.SetMetadata(r.Context(), ops); err != nil {
+		var done []act
+		ops := make([]registry.MetadataOp, 0, len(patches))
+		for _, p := range patches {
+			op, err := p.check()
+			if err != nil {
+				return nil, err
+			}
+			ops = append(ops, op)
+			done = append(done, act{machine: op.Machine, what: "metadata " + op.Key + "=" + op.Value})
+		}
+		return done, s.Store.SetMetadata(ctx, ops)
+	})
+	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")

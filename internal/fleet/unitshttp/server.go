@@ -1,7 +1,10 @@
 // Package unitshttp is the HTTP API of fleet, version 1, and the resources that
-// were added to it: GET watch, GET units/NAME/journal, GET units/NAME/status.
+// were added to it; docs/formats/fleet-api.md lists both.
 //
-// Reads are linearizable: what one daemon has answered, every other one knows.
+// Reads are linearizable: what one daemon has answered, every other one knows. Who
+// may do what is decided by package access; each change is one line "audit" of the
+// log and an event, with who asked for it and from where, whether it was done or
+// not.
 package unitshttp
 
 import (
@@ -17,6 +20,7 @@ import (
 
 	"flotilla/api/fleet"
 	"flotilla/internal/fault"
+	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unit"
@@ -51,7 +55,12 @@ type Peers interface {
 type Deps struct {
 	Store *registry.Registry
 	Local Local
-	Peers Peers // nil: other machines are not asked
+	// Who finds out who sends a request; an error is for whom nothing is allowed.
+	Who func(*http.Request) (access.Who, error)
+	// Events takes note of what requests have changed, and does not block; nil:
+	// the log alone has it.
+	Events func(model.Event)
+	Peers  Peers // nil: other machines are not asked
 	// Problem is why this machine takes no part in the cluster: then every
 	// resource answers 503. nil function: never.
 	Problem func() error
@@ -61,7 +70,8 @@ type Deps struct {
 
 // Server answers the API's requests. Make it with New.
 type Server struct {
-	cfg Config
+	cfg    Config
+	routes []route
 	Deps
 }
 
@@ -73,7 +83,9 @@ func New(cfg Config, deps Deps) *Server {
 	if cfg.Patience == 0 {
 		cfg.Patience = 3 * time.Second
 	}
-	return &Server{cfg: cfg, Deps: deps}
+	s := &Server{cfg: cfg, Deps: deps}
+	s.routes = s.resources()
+	return s
 }
 
 var _ http.Handler = (*Server)(nil)
@@ -81,89 +93,49 @@ var _ http.Handler = (*Server)(nil)
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Server", "fleetd/"+s.cfg.Version)
-	if r.URL.Path == "/metrics" && s.Metrics != nil {
-		s.Metrics.ServeHTTP(w, r)
-		return
-	}
-	if err := s.route(w, r); err != nil {
+	if err := s.serve(w, r); err != nil {
 		s.fail(w, r, err)
 	}
 }
 
-// route finds the resource. Paths are matched as they are: a slash too many is
-// another path.
-func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.Who(r)
+	if err != nil {
+		s.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "from", r.RemoteAddr, "why", err)
+		return refuse(http.StatusForbidden, "%w", err)
+	}
+	r = r.WithContext(withWho(r.Context(), who))
+	if r.Method == http.MethodGet {
+		if err := access.Decide(who, access.Request{Kind: access.Read, Doing: "read"}); err != nil {
+			return err
+		}
+	}
+	if r.URL.Path == "/metrics" && s.Metrics != nil {
+		s.Metrics.ServeHTTP(w, r)
+		return nil
+	}
 	if s.Problem != nil {
 		if err := s.Problem(); err != nil {
-			return refuse(http.StatusServiceUnavailable, "fleet server takes no part in the cluster: %v", err)
+			return refuse(http.StatusServiceUnavailable, "fleet server takes no part in the cluster: %w", err)
 		}
 	}
-	path, ok := below(r.URL.Path)
-	if !ok {
-		if r.URL.Path == "/" {
-			return refuse(http.StatusMethodNotAllowed, "")
-		}
-		return refuse(http.StatusNotFound, "")
+	do, err := s.find(r)
+	if err != nil {
+		return err
 	}
-	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
-	switch {
-	case path == "":
-		return refuse(http.StatusMethodNotAllowed, "")
-	case path == "/discovery":
-		return s.discovery(w, r)
-	case path == "/machines":
-		return s.machines(w, r)
-	case path == "/units":
-		return only(r, s.listUnits, w, http.MethodGet)
-	case path == "/state":
-		return only(r, s.listStates, w, http.MethodGet)
-	case path == "/watch":
-		return only(r, s.watch, w, http.MethodGet)
-	case len(parts) == 2 && parts[0] == "units" && parts[1] != "":
-		return s.unit(w, r, parts[1])
-	case len(parts) == 2 && parts[0] == "state" && parts[1] != "":
-		return only(r, s.named(parts[1], s.getState), w, http.MethodGet)
-	case len(parts) == 3 && parts[0] == "units" && parts[2] == "journal":
-		return only(r, s.named(parts[1], s.journal), w, http.MethodGet)
-	case len(parts) == 3 && parts[0] == "units" && parts[2] == "status":
-		return only(r, s.named(parts[1], s.status), w, http.MethodGet)
-	}
-	return refuse(http.StatusNotFound, "")
-}
-
-// below cuts off the prefix of the API, in its present or its older name.
-func below(path string) (string, bool) {
-	for _, prefix := range []string{fleet.Prefix, fleet.PrefixAlpha} {
-		if rest, ok := strings.CutPrefix(path, prefix); ok && (rest == "" || rest[0] == '/') {
-			return rest, true
-		}
-	}
-	return "", false
-}
-
-type handler func(http.ResponseWriter, *http.Request) error
-
-func only(r *http.Request, h handler, w http.ResponseWriter, method string) error {
-	if r.Method != method {
-		return refuse(http.StatusMethodNotAllowed, "only %s supported against this resource", method)
-	}
-	return h(w, r)
-}
-
-func (s *Server) named(name string, h func(http.ResponseWriter, *http.Request, string) error) handler {
-	return func(w http.ResponseWriter, r *http.Request) error { return h(w, r, name) }
+	return do(w, r)
 }
 
 // refusal is an answer that is an error of the request's.
 type refusal struct {
 	status int
-	msg    string
+	error  // its text is the message; its hints are told
 }
 
-func (e *refusal) Error() string { return e.msg }
+func (e *refusal) Unwrap() error { return e.error }
 
 func refuse(status int, format string, args ...any) error {
-	return &refusal{status: status, msg: fmt.Sprintf(format, args...)}
+	return &refusal{status: status, error: fmt.Errorf(format, args...)}
 }
 
 // fail answers with an error: what kind decides the status.
@@ -171,7 +143,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	body := fleet.Error{Code: http.StatusInternalServerError, Message: err.Error()}
 	var no *refusal
 	var large *http.MaxBytesError
+	var denied *access.Denied
 	switch {
+	case errors.As(err, &denied):
+		body.Code = http.StatusForbidden
 	case errors.As(err, &no):
 		body.Code = no.status
 	case errors.As(err, &large):

@@ -1,6 +1,7 @@
 package unitshttp
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"mime"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"flotilla/api/fleet"
+	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unitfile"
@@ -31,24 +33,8 @@ func (s *Server) listUnits(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// unit is the resource of one unit.
-func (s *Server) unit(w http.ResponseWriter, r *http.Request, name string) error {
-	switch r.Method {
-	case http.MethodGet:
-		return s.getUnit(w, r, name)
-	case http.MethodPut:
-		return s.putUnit(w, r, name)
-	case http.MethodDelete:
-		if err := s.Store.Destroy(r.Context(), name); err != nil {
-			return err
-		}
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	return refuse(http.StatusMethodNotAllowed, "only GET, PUT and DELETE supported against this resource")
-}
-
-func (s *Server) getUnit(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Server) getUnit(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
 	v, err := s.Store.ReadUnit(r.Context(), name)
 	if err != nil {
 		return err
@@ -61,10 +47,23 @@ func (s *Server) getUnit(w http.ResponseWriter, r *http.Request, name string) er
 	return nil
 }
 
+func (s *Server) destroyUnit(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	req := access.Request{Kind: access.Units, Doing: "destroy units", Units: []string{name}}
+	err := s.audited(r, req, act{unit: name, what: "destroy"}, func(ctx context.Context, _ string) ([]act, error) {
+		return []act{{unit: name, what: "destroyed"}}, s.Store.Destroy(ctx, name)
+	})
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // wish is a PUT taken apart.
 type wish struct {
 	name    string
-	file    unitfile.File
+	text    unitfile.Bundle
 	options bool // the request has options
 	desired string
 	restart bool
@@ -74,23 +73,29 @@ type wish struct {
 // the look and the write.
 const maxRaces = 5
 
-func (s *Server) putUnit(w http.ResponseWriter, r *http.Request, name string) error {
-	wish, err := readWish(w, r, name)
+func (s *Server) putUnit(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	req := access.Request{Kind: access.Units, Doing: "change units", Units: []string{name}}
+	status := 0
+	err := s.audited(r, req, act{unit: name, what: "change"}, func(ctx context.Context, _ string) ([]act, error) {
+		wish, err := readWish(w, r, name)
+		if err != nil {
+			return nil, err
+		}
+		for range maxRaces {
+			var done string
+			status, done, err = s.grant(ctx, whoOf(r), wish)
+			if !errors.Is(err, registry.ErrUnitExists) && !errors.Is(err, registry.ErrNoUnit) {
+				return []act{{unit: name, what: done}}, err
+			}
+		}
+		return nil, err
+	})
 	if err != nil {
 		return err
 	}
-	for range maxRaces {
-		var status int
-		status, err = s.grant(r, wish)
-		if err == nil {
-			w.WriteHeader(status)
-			return nil
-		}
-		if !errors.Is(err, registry.ErrUnitExists) && !errors.Is(err, registry.ErrNoUnit) {
-			return err
-		}
-	}
-	return err
+	w.WriteHeader(status)
+	return nil
 }
 
 // readWish does all that can be said of a PUT without looking into the store.
@@ -106,13 +111,13 @@ func readWish(w http.ResponseWriter, r *http.Request, name string) (wish, error)
 		return wish{}, refuse(http.StatusBadRequest, "name in URL %q differs from unit name in request body %q", name, body.Name)
 	}
 	if err := unitfile.CheckName(name); err != nil {
-		return wish{}, refuse(http.StatusBadRequest, "%v", err)
+		return wish{}, refuse(http.StatusBadRequest, "%w", err)
 	}
-	file, err := fileOf(body.Options)
+	text, err := bundleOf(body)
 	if err != nil {
-		return wish{}, refuse(http.StatusBadRequest, "%v", err)
+		return wish{}, refuse(http.StatusBadRequest, "%w", err)
 	}
-	return wish{name: name, file: file, options: len(body.Options) > 0, desired: body.DesiredState, restart: body.Restart}, nil
+	return wish{name: name, text: text, options: len(body.Options) > 0, desired: body.DesiredState, restart: body.Restart}, nil
 }
 
 func checkContentType(values []string) error {
@@ -144,52 +149,53 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	return err
 }
 
-// grant judges a PUT by what there is, carries it out and returns the status. It
-// fails with ErrUnitExists or ErrNoUnit when that has changed meanwhile.
-func (s *Server) grant(r *http.Request, p wish) (int, error) {
-	v, err := s.Store.ReadJob(r.Context(), p.name)
+// grant judges a PUT by what there is, carries it out and returns the status and
+// what was done. It fails with ErrUnitExists or ErrNoUnit when that has changed
+// meanwhile.
+func (s *Server) grant(ctx context.Context, who access.Who, p wish) (int, string, error) {
+	v, err := s.Store.ReadJob(ctx, p.name)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	u, exists := v.Unit(p.name)
-	if exists && (!p.options || p.file.Hash() == u.Hash) {
-		return s.grantState(r, p)
+	if exists && (!p.options || p.text.Hash() == u.Hash) {
+		return s.grantState(ctx, p)
 	}
-	text, want, err := p.check()
+	text, want, err := p.check(who)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	write := s.Store.Create
+	write, done := s.Store.Create, "created, "+want.String()
 	if exists {
-		write = s.Store.Replace
+		write, done = s.Store.Replace, "text replaced, "+want.String()
 	}
-	return http.StatusCreated, write(r.Context(), p.name, text, want, "", "")
+	return http.StatusCreated, done, write(ctx, p.name, text, want, who.Name, "")
 }
 
 // grantState sets what is wanted of a unit that exists.
-func (s *Server) grantState(r *http.Request, p wish) (int, error) {
+func (s *Server) grantState(ctx context.Context, p wish) (int, string, error) {
 	if p.desired == "" {
-		return 0, refuse(http.StatusConflict, "must provide DesiredState to update existing unit")
+		return 0, "", refuse(http.StatusConflict, "must provide DesiredState to update existing unit")
 	}
 	want, err := p.state()
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if p.restart {
 		if want != model.Launched {
-			return 0, refuse(http.StatusBadRequest, "restart goes with desiredState launched alone, not %q", p.desired)
+			return 0, "", refuse(http.StatusBadRequest, "restart goes with desiredState launched alone, not %q", p.desired)
 		}
-		return http.StatusNoContent, s.Store.Restart(r.Context(), p.name)
+		return http.StatusNoContent, "restarted", s.Store.Restart(ctx, p.name)
 	}
-	return http.StatusNoContent, s.Store.SetDesired(r.Context(), p.name, want)
+	return http.StatusNoContent, "set to " + want.String(), s.Store.SetDesired(ctx, p.name, want)
 }
 
 // check judges the text and the state of a unit that is to be written.
-func (p wish) check() (registry.Text, model.State, error) {
+func (p wish) check(who access.Who) (registry.Text, model.State, error) {
 	if !p.options {
 		return registry.Text{}, 0, refuse(http.StatusConflict, "unit does not exist and options field empty")
 	}
-	_, _, problems := model.ParseRequirements(p.name, p.file)
+	req, _, problems := model.ParseRequirements(p.name, p.text.Effective())
 	if len(problems) > 0 {
 		msgs := make([]string, len(problems))
 		for i, problem := range problems {
@@ -201,7 +207,11 @@ func (p wish) check() (registry.Text, model.State, error) {
 	if err != nil {
 		return registry.Text{}, 0, err
 	}
-	return registry.Text{Canonical: p.file.String(), Hash: p.file.Hash()}, want, nil
+	may := access.Request{Kind: access.Units, Doing: "change units", Units: []string{p.name}, Evicts: req.Replaces}
+	if err := access.Decide(who, may); err != nil {
+		return registry.Text{}, 0, err
+	}
+	return registry.Text{Canonical: p.text.String(), Hash: p.text.Hash()}, want, nil
 }
 
 // state is the desired state of a PUT; empty means inactive.
@@ -248,7 +258,8 @@ func (s *Server) listStates(w http.ResponseWriter, r *http.Request) error {
 func matches(filter, value string) bool { return filter == "" || filter == value }
 
 // getState answers with one state of a unit: that of the first machine.
-func (s *Server) getState(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Server) getState(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
 	v, err := s.Store.ReadStatesOf(r.Context(), name)
 	if err != nil {
 		return err

@@ -1,0 +1,85 @@
+package unitshttp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"flotilla/api/fleet"
+	"flotilla/internal/fleet/access"
+	"flotilla/internal/fleet/model"
+)
+
+type whoKey struct{}
+
+func withWho(ctx context.Context, who access.Who) context.Context {
+	return context.WithValue(ctx, whoKey{}, who)
+}
+
+// whoOf is who sent the request; the zero value, who may do nothing, before serve
+// has found out.
+func whoOf(r *http.Request) access.Who {
+	who, _ := r.Context().Value(whoKey{}).(access.Who)
+	return who
+}
+
+// act is one thing that a request did, or failed to do.
+type act struct {
+	unit, machine string // "" none
+	what          string // "destroyed"
+	why           string
+}
+
+// audited carries out a request that changes something: it is decided whether it is
+// allowed, done, and written down, whatever came of it. what is the request if it
+// fails; done are what it did, one for each unit.
+func (s *Server) audited(r *http.Request, req access.Request, what act, do func(ctx context.Context, by string) (done []act, err error)) error {
+	who := whoOf(r)
+	var done []act
+	err := access.Decide(who, req)
+	if err == nil {
+		done, err = do(r.Context(), who.Name)
+	}
+	if err != nil {
+		outcome := ": failed"
+		if errors.As(err, new(*access.Denied)) {
+			outcome = ": refused"
+		}
+		what.what, what.why = cmp.Or(what.what, req.Doing)+outcome, err.Error()
+		done = []act{what}
+	}
+	for _, a := range done {
+		s.note(who, a, err)
+	}
+	return err
+}
+
+// note writes one act down: in the log of this daemon and among the cluster's
+// events.
+func (s *Server) note(who access.Who, a act, err error) {
+	args := []any{"by", who.Name, "role", string(who.Role), "from", who.From, "what", a.what}
+	for _, pair := range [][2]string{{"unit", a.unit}, {"machine", a.machine}, {"why", a.why}} {
+		if pair[1] != "" {
+			args = append(args, pair[0], pair[1])
+		}
+	}
+	if err != nil {
+		s.Log.Warn("audit", args...)
+	} else {
+		s.Log.Info("audit", args...)
+	}
+	if s.Events != nil {
+		s.Events(model.Event{
+			At: time.Now(), Kind: model.Request, Unit: a.unit, Machine: a.machine,
+			What: a.what, Why: a.why, By: who.String(),
+		})
+	}
+}
+
+func (s *Server) whoami(w http.ResponseWriter, r *http.Request) error {
+	who := whoOf(r)
+	reply(w, http.StatusOK, fleet.WhoAmI{Name: who.Name, Role: string(who.Role), Prefix: who.Prefixes})
+	return nil
+}
