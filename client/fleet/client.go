@@ -124,7 +124,7 @@ func (c *Client) Unit(ctx context.Context, name string) (api.Unit, error) {
 // not there and replaced if its text differs; without, only DesiredState is set.
 func (c *Client) Put(ctx context.Context, u api.Unit) (created bool, err error) {
 	code, err := c.send(ctx, http.MethodPut, unitPath(u.Name),
-		api.Unit{Name: u.Name, DesiredState: u.DesiredState, Options: u.Options, DropIns: u.DropIns}, nil)
+		api.Unit{Name: u.Name, DesiredState: u.DesiredState, Options: u.Options, DropIns: u.DropIns, Restart: u.Restart}, nil)
 	return code == http.StatusCreated, err
 }
 
@@ -223,6 +223,7 @@ func (c *Client) open(ctx context.Context, method, path string, q url.Values, bo
 	fail.Waited = time.Since(start)
 	if err != nil {
 		fail.Err = plainCause(ctx, err)
+		fail.Hint = hint(fail.Err, time.Now())
 		c.log.Debug("request failed", "request", fail.Request, "endpoint", fail.Endpoint, "after", fail.Waited, "err", fail.Err)
 		return nil, fail
 	}

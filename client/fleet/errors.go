@@ -2,10 +2,12 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	api "flotilla/api/fleet"
@@ -29,7 +31,7 @@ type Error struct {
 	Request  string        // method and path: "PUT /fleet/v1/units/hello.service"
 	Code     int           // HTTP status of the answer; 0: there was none
 	Message  string        // the server's words; may be empty
-	Hint     string        // what the server suggests to try; may be empty
+	Hint     string        // what to try; may be empty
 	Problems []api.Problem // every single thing wrong with the request; may be empty
 	Waited   time.Duration // from the request to the failure
 	Err      error         // why there was no (readable) answer; nil if there was one
@@ -84,3 +86,27 @@ func plainCause(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// hint says what to try about a connection that was not made, "" if nothing is known
+// to help. What a server says of a certificate comes as an alert of TLS, which has no
+// type.
+func hint(err error, now time.Time) string {
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch text := err.Error(); {
+	case errors.As(err, &authority):
+		return "the server's certificate was made by another authority than the one of --ca-file: is this the right cluster?"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Sprintf("the server's certificate is valid from %s to %s, and the clock of this machine says %s",
+			stamp(invalid.Cert.NotBefore), stamp(invalid.Cert.NotAfter), stamp(now))
+	case strings.Contains(text, "remote error: tls: certificate required"):
+		return "the server wants a certificate: --cert-file and --key-file"
+	case strings.Contains(text, "remote error: tls: expired certificate"):
+		return "the certificate of --cert-file has expired or is not valid yet, by the server's clock: see its dates ('openssl x509 -dates -noout -in FILE') and the clocks of both machines"
+	case strings.Contains(text, "remote error: tls: unknown certificate authority"), strings.Contains(text, "remote error: tls: bad certificate"):
+		return "the server does not accept the certificate of --cert-file: it was made by another authority than the cluster's, or not for clients"
+	}
+	return ""
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

@@ -19,6 +19,7 @@ import (
 	"flotilla/internal/cli"
 	"flotilla/internal/confload"
 	"flotilla/internal/fault"
+	"flotilla/internal/fleet/access"
 	"flotilla/internal/lifecycle"
 	"flotilla/internal/logx"
 )
@@ -63,6 +64,12 @@ func (c *Config) settings() *confload.Set {
 	s.String(&c.StateDir, "state_dir", "what survives a reboot: the last known schedule, keys")
 	s.String(&c.RunDir, "run_dir", "what a reboot forgets: what has been carried out")
 	s.String(&c.APISocket, "api_socket", "where the HTTP API listens unless systemd passes sockets")
+	s.String(&c.APIListen, "api_listen", "address where the HTTP API is served to client certificates, such as :49153; off: nowhere but on sockets")
+	s.String(&c.APICertFile, "api_certfile", "certificate that the HTTP API shows over TCP")
+	s.String(&c.APIKeyFile, "api_keyfile", "its key")
+	s.String(&c.APICAFile, "api_cafile", "authority that clients' certificates are made with; O=flotilla:admin, flotilla:deployer (with unit name prefixes as OU) or flotilla:viewer in them is the role")
+	s.Func("client_default_role", "role of a client whose certificate names none: admin, deployer or viewer; empty: it is refused", c.setDefaultRole, func() string { return c.ClientDefaultRole })
+	s.Bool(&c.APIPlainLoopback, "api_plain_loopback", "serve the HTTP API without TLS on TCP sockets of the loopback interface: every user and program of this machine is an admin then")
 	s.String(&c.PeerListen, "peer_listen", "where other machines ask for logs and statuses (TLS both ways); off: nowhere")
 	s.Func("move_after", "how long a machine's presence must have been gone before its units move, or never", c.setMoveAfter, c.showMoveAfter)
 	s.Duration(&c.ColdStartAfter, 0, "cold_start_after", "how long after a reboot the store is waited for before units start from the last known schedule")
@@ -81,6 +88,16 @@ func (c *Config) setUnits(v string) error {
 		return fmt.Errorf("%q is none of systemd, supervisor, auto", v)
 	}
 	c.Units = v
+	return nil
+}
+
+func (c *Config) setDefaultRole(v string) error {
+	if v != "" {
+		if _, err := access.ParseRole(v); err != nil {
+			return err
+		}
+	}
+	c.ClientDefaultRole = v
 	return nil
 }
 
@@ -170,7 +187,7 @@ func (p *program) run(ctx context.Context) error {
 	for _, n := range p.set.Notices() {
 		log.Warn("configuration: " + n.String())
 	}
-	listeners, err := passedListeners(log)
+	listeners, err := passedListeners()
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,16 @@ type Config struct {
 	RunDir        string // lost at a reboot
 	// APISocket is where the HTTP API listens when no sockets are passed in.
 	APISocket string
+	// APIListen is where it is served over TCP, to client certificates; "off" for
+	// nowhere.
+	APIListen string
+	// APICertFile and APIKeyFile are what the API shows over TCP, APICAFile the
+	// authority that clients' certificates are verified with.
+	APICertFile, APIKeyFile, APICAFile string
+	// ClientDefaultRole is that of a certificate which names none; "": refused.
+	ClientDefaultRole string
+	// APIPlainLoopback serves the API without TLS on loopback TCP sockets.
+	APIPlainLoopback bool
 	// PeerListen is where other machines' fleetd ask for logs and statuses;
 	// "off" for nowhere. Without a host it is the machine's own address.
 	PeerListen string
@@ -67,6 +77,7 @@ func Defaults() Config {
 		StateDir:                "/var/lib/fleet",
 		RunDir:                  "/run/fleet",
 		APISocket:               "/run/fleet.sock",
+		APIListen:               "off",
 		PeerListen:              ":49154",
 		MoveAfter:               10 * time.Second,
 		ColdStartAfter:          30 * time.Second,

@@ -105,22 +105,3 @@ func TestMachineID(t *testing.T) {
 		t.Errorf("%s, %v", id, err)
 	}
 }
-
-// An API without authentication is not served to other machines.
-func TestLocalOnly(t *testing.T) {
-	for _, c := range []struct {
-		addr net.Addr
-		want bool
-	}{
-		{&net.UnixAddr{Name: "/run/fleet.sock"}, true},
-		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, true},
-		{&net.TCPAddr{IP: net.IPv6loopback}, true},
-		{&net.TCPAddr{IP: net.IPv4zero}, false},
-		{&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, false},
-		{&net.TCPAddr{}, false},
-	} {
-		if got := localOnly(c.addr); got != c.want {
-			t.Errorf("%v: %v", c.addr, got)
-		}
-	}
-}

@@ -90,6 +90,7 @@ type parts struct {
 	engine   *engine.Engine
 	identity peer.Identity
 	peerLn   net.Listener // nil: peers are off
+	door     *door
 	apiLns   []net.Listener
 }
 
@@ -171,16 +172,13 @@ func (p *parts) listen() error {
 		p.presence.PeerKey = p.identity.Key()
 		p.presence.PeerAddr = peerAddr(ln.Addr(), p.presence.IP)
 	}
-	p.apiLns = p.deps.Listeners
-	if len(p.apiLns) == 0 {
-		api, err := listenUnix(p.cfg.APISocket)
-		if err != nil {
-			p.closeListeners()
-			return err
-		}
-		p.apiLns = []net.Listener{api}
+	if p.door, err = newDoor(p.cfg, p.log); err == nil {
+		p.apiLns, err = p.door.listen(p.cfg, p.deps.Listeners)
 	}
-	return nil
+	if err != nil {
+		p.closeListeners()
+	}
+	return err
 }
 
 func (p *parts) closeListeners() {
@@ -236,7 +234,7 @@ func (p *parts) local() local { return local{LogReader: p.deps.Log, Manager: p.d
 
 func (p *parts) runAPI(ctx context.Context, ready func()) error {
 	deps := unitshttp.Deps{
-		Store: p.registry, Local: p.local(), Problem: p.agent.Problem,
+		Store: p.registry, Local: p.local(), Who: p.door.who, Problem: p.agent.Problem,
 		Metrics: metrics(p.engine.Stats(), p.registry), Log: p.log,
 	}
 	if p.peerLn != nil {
@@ -249,6 +247,8 @@ func (p *parts) runAPI(ctx context.Context, ready func()) error {
 		}, deps),
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       p.door.greet,
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn), // handshakes that fail
 	}
 	ended := make(chan error, len(p.apiLns))
 	for _, ln := range p.apiLns {
@@ -290,6 +290,9 @@ func (p *parts) upkeep(ctx context.Context) {
 			}
 			cfg.Metadata, cfg.PublicIP = next.Metadata, next.PublicIP
 			p.log.Info("configuration read again", "metadata", cfg.Metadata)
+			if err := p.door.load(p.cfg); err != nil {
+				p.log.Error("certificates of the API not read again, the old ones stay in force", "err", err)
+			}
 		}
 		p.renew(cfg)
 	}

@@ -3,13 +3,12 @@ package fleetd
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
-	"flotilla/internal/fault"
 	"flotilla/internal/journal"
 	"flotilla/internal/systemd"
 	"flotilla/internal/unit"
@@ -39,35 +38,11 @@ func systemdRuns() bool {
 	return err == nil && st.IsDir()
 }
 
-// passedListeners takes the API's sockets from systemd (sd_listen_fds(3)). The API
-// knows no authentication but the socket's permissions, so it is not served on
-// addresses that other machines reach.
-func passedListeners(log *slog.Logger) ([]net.Listener, error) {
+// passedListeners takes the API's sockets from systemd (sd_listen_fds(3)).
+func passedListeners() ([]net.Listener, error) {
 	all, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("sockets passed by systemd: %w", err)
 	}
-	var out []net.Listener
-	refused := ""
-	for _, ln := range all {
-		switch {
-		case ln == nil:
-		case localOnly(ln.Addr()):
-			out = append(out, ln)
-		default:
-			refused = ln.Addr().String()
-			log.Error("socket passed by systemd is not served: other machines reach it, and the API has no authentication", "address", refused)
-			ln.Close()
-		}
-	}
-	if refused != "" && len(out) == 0 {
-		return nil, fault.Hint(fmt.Errorf("sockets passed by systemd: %s is open to other machines, and there is no other", refused),
-			"let fleet.socket listen on /run/fleet.sock, and reach other machines with 'fleetctl --tunnel'")
-	}
-	return out, nil
-}
-
-func localOnly(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return !ok || tcp.IP.IsLoopback()
+	return slices.DeleteFunc(all, func(ln net.Listener) bool { return ln == nil }), nil
 }

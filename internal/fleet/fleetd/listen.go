@@ -1,6 +1,7 @@
 package fleetd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,10 +12,10 @@ import (
 	"flotilla/internal/fault"
 )
 
-// listenUnix makes the API's socket, for its owner alone: whoever may open it may
-// start units, as root. (Who is to be let in besides is said where systemd makes the
-// socket: SocketGroup= and SocketMode= of fleet.socket.) A socket that a daemon left
-// behind is replaced; one that answers is not.
+// listenUnix makes the API's socket, for its owner and the group fleet: whoever may
+// open it may start units, as root. (Where systemd makes the socket, SocketGroup= and
+// SocketMode= of fleet.socket say the same.) A socket that a daemon left behind is
+// replaced; one that answers is not.
 func listenUnix(path string) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		conn.Close()
@@ -28,7 +29,20 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("API socket: %w", err)
 	}
+	if err := letGroupIn(path); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("API socket: %w", err)
+	}
 	return ln, nil
+}
+
+// letGroupIn opens a socket of root's to the group fleet, where there is one.
+func letGroupIn(path string) error {
+	group := groupID()
+	if os.Geteuid() != 0 || group < 0 {
+		return nil
+	}
+	return errors.Join(os.Chown(path, -1, group), os.Chmod(path, 0o660))
 }
 
 // listenPeers listens for other machines; nil where that is off.

@@ -2,9 +2,7 @@ package fleetd
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 )
 
 // storeTLS is how the store is spoken to over https: it is verified, always, by
@@ -16,14 +14,11 @@ func (d *Daemon) storeTLS() (*tls.Config, error) {
 	}
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.EtcdCAFile != "" {
-		b, err := os.ReadFile(c.EtcdCAFile)
+		pool, err := readAuthorities("etcd_cafile", c.EtcdCAFile)
 		if err != nil {
-			return nil, fmt.Errorf("etcd_cafile: %w", err)
+			return nil, err
 		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("etcd_cafile: %s holds no certificate", c.EtcdCAFile)
-		}
+		out.RootCAs = pool
 	}
 	if c.EtcdCertFile != "" || c.EtcdKeyFile != "" {
 		cert, err := tls.LoadX509KeyPair(c.EtcdCertFile, c.EtcdKeyFile)
