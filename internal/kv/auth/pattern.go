@@ -48,6 +48,11 @@ func Keys(key, end string) Range {
 	return Range{key, end}
 }
 
+// Meets reports whether a key can be in both ranges.
+func (r Range) Meets(o Range) bool {
+	return (o.End == "" || r.Start < o.End) && (r.End == "" || o.Start < r.End)
+}
+
 // Below is all keys that begin with the prefix.
 func Below(prefix string) Range { return Range{prefix, after(prefix)} }
 

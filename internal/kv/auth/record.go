@@ -20,6 +20,9 @@ const (
 	rolePrefix = RecordsStart + "roles/"
 )
 
+// Records is the range of the records.
+var Records = Range{RecordsStart, RecordsEnd}
+
 // Record is one of the store's keys.
 type Record struct {
 	Key, Value string

@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
@@ -58,9 +60,20 @@ func (r running) take(ctx context.Context, path string) (hashed bool, err error)
 		}
 		return true, nil
 	}
-	return false, fault.Hint(fmt.Errorf("take a snapshot of the running store: %w", errors.Join(errs...)),
-		"--data-dir makes a backup of a member that does not run")
+	err = errors.Join(errs...)
+	hint := "--data-dir makes a backup of a member that does not run"
+	switch {
+	case refusedFor(err, rpctypes.ErrUserEmpty):
+		hint = "say who you are with --username"
+	case refusedFor(err, rpctypes.ErrPermissionDenied):
+		hint = "a backup is for users with the role root"
+	}
+	return false, fault.Hint(fmt.Errorf("take a snapshot of the running store: %w", err), "%s", hint)
 }
+
+// refusedFor looks for the store's reason by its text: what a stream ends with is
+// wrapped in ways that lose its kind.
+func refusedFor(err, reason error) bool { return strings.Contains(err.Error(), reason.Error()) }
 
 func (r running) from(ctx context.Context, one clientv3.Config, path string) error {
 	one.Logger = zap.NewNop()
@@ -84,6 +97,9 @@ func (r running) catchUp(ctx context.Context, c *clientv3.Client) error {
 	_, err := c.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
 	if err == nil {
 		return nil
+	}
+	if refusedFor(err, rpctypes.ErrUserEmpty) || refusedFor(err, rpctypes.ErrPermissionDenied) {
+		return err
 	}
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.cfg.DialTimeout)
 	defer cancel()

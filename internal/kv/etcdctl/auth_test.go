@@ -186,3 +186,29 @@ func TestUsersBetter(t *testing.T) {
 		}
 	}
 }
+
+// TestBackupAsUser: where users count, a backup is for who has the role root, and says
+// to others why not.
+func TestBackupAsUser(t *testing.T) {
+	url, dir := startMember(t), t.TempDir()
+	for _, line := range []string{"user add root:secret", "user add alice:a", "set /k v", "auth enable"} {
+		if r := runOurs(t, url, words(line)); r.Code != 0 {
+			t.Fatalf("etcdctl %s: %+v", line, r)
+		}
+	}
+	for _, c := range []struct {
+		who, hint string
+		code      int
+	}{
+		{"", "hint: say who you are with --username", 1},
+		{"-u alice:a ", "hint: a backup is for users with the role root", 1},
+		{"-u root:wrong ", "invalid user ID or password", 1},
+		{"--username root:secret ", "", 0},
+	} {
+		to := filepath.Join(dir, "b"+strings.Trim(c.who, "- "))
+		r := runOurs(t, url, append(words(c.who+"backup --backup-dir"), to))
+		if _, err := os.Stat(to); r.Code != c.code || !strings.Contains(r.Err, c.hint) || (err == nil) != (c.code == 0) {
+			t.Errorf("%sbackup: %+v, %v", c.who, r, err)
+		}
+	}
+}

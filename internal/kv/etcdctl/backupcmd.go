@@ -68,7 +68,7 @@ func (s *session) source(from backup.Dir) (backup.Source, error) {
 	if config == nil {
 		config = &tls.Config{MinVersion: tls.VersionTLS12} // for https with the system's authorities
 	}
-	cfg := clientv3.Config{Endpoints: s.client.Endpoints(), DialTimeout: s.timeout, TLS: config}
+	cfg := clientv3.Config{Endpoints: s.client.Endpoints(), DialTimeout: s.timeout, TLS: config, Username: s.user, Password: s.password}
 	return backup.Running(cfg, func(err error) {
 		fmt.Fprintf(s.env.Stderr, "warning: no majority of the members answers (%v): the backup is what one member knows\n", err)
 	}), nil

@@ -36,6 +36,7 @@ type session struct {
 	insecureDiscovery          bool
 	certFile, keyFile, caFile  string
 	username                   string
+	user, password             string // after connect
 	timeout, totalTimeout      time.Duration
 
 	lookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
@@ -91,9 +92,10 @@ func (s *session) connect(ctx context.Context, offline bool) error {
 	if cfg.TLS, err = s.tls(); err != nil {
 		return fault.Code(exitUsage, said{err})
 	}
-	if cfg.Username, cfg.Password, err = s.credentials(); err != nil {
+	if s.user, s.password, err = s.credentials(); err != nil {
 		return fault.Code(exitUsage, said{err})
 	}
+	cfg.Username, cfg.Password = s.user, s.password
 	if s.debug {
 		cfg.OnRequest = s.curl
 	}

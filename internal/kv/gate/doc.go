@@ -16,6 +16,12 @@
 // still see. The original let a watch go on. What is delivered before this
 // member has heard of the change is delivered.
 //
+// # While authentication is off
+//
+// Everybody may do everything then, but nobody is shown the values of the records of
+// users and roles through v3: they hold the hashes of passwords. A snapshot, which is
+// the whole store, has them.
+//
 // # The engine's own authentication
 //
 // Either it is on, or ours, and each refuses to be turned on beside the other.

@@ -36,8 +36,12 @@ func (g *Gate) Unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next
 		return next(ctx, req)
 	case err != nil:
 		return nil, cannotTell(err)
+	case !st.Enabled() && asksWithheld(req):
+		return nil, errWithheld
 	case !st.Enabled():
-		return next(ctx, req)
+		resp, err := next(ctx, req)
+		withhold(resp)
+		return resp, err
 	}
 	if login, ok := req.(*pb.AuthenticateRequest); ok {
 		return g.authenticate(ctx, st, login)

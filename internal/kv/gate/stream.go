@@ -30,6 +30,7 @@ func (g *Gate) Stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, n
 	}
 	s := &stream{ServerStream: ss, gate: g, rights: map[right]struct{}{}, watching: map[int64]right{}}
 	s.answered.L = &s.mu
+	s.open = err == nil && !st.Enabled()
 	if s.asked = err == nil && st.Enabled(); s.asked {
 		if s.who, err = g.caller(ss.Context(), st); err != nil {
 			return err
@@ -55,6 +56,7 @@ type stream struct {
 	ctx   context.Context // ends with the stream's rights
 	who   auth.Who
 	asked bool // authentication was on when the stream was opened
+	open  bool // it was off
 
 	sending sync.Mutex // one message at a time
 
@@ -99,10 +101,14 @@ func (s *stream) allowed(now *auth.State) bool {
 // is answered as the engine would; any other message ends the stream.
 func (s *stream) RecvMsg(m any) error {
 	for {
-		if err := s.ServerStream.RecvMsg(m); err != nil || !s.asked {
+		err := s.ServerStream.RecvMsg(m)
+		if err == nil && s.open && asksWithheld(m) {
+			return errWithheld
+		}
+		if err != nil || !s.asked {
 			return err
 		}
-		err := s.take(m)
+		err = s.take(m)
 		if _, watch := m.(*pb.WatchRequest); err == nil || !watch {
 			return err
 		}
@@ -182,6 +188,9 @@ func (s *stream) SendMsg(m any) error {
 	defer s.sending.Unlock()
 	if err := s.ctx.Err(); err != nil {
 		return err
+	}
+	if s.open {
+		withhold(m)
 	}
 	err := s.ServerStream.SendMsg(m)
 	if resp, ok := m.(*pb.WatchResponse); ok && s.asked {
