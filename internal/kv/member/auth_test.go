@@ -186,3 +186,38 @@ func TestAuthByCertificate(t *testing.T) {
 		t.Errorf("v3 as alice, elsewhere: %v", err)
 	}
 }
+
+// TestRestartWithEngineAuth: a member whose engine has its own authentication on
+// starts again, serves v3 to who has a password there, and lets keys expire.
+func TestRestartWithEngineAuth(t *testing.T) {
+	t.Parallel()
+	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
+	m := start(t, cfg)
+	c, ctx := v3(t, m), t.Context()
+	visitor{}.ask(t, "PUT", m.ClientURLs()[0]+"/v2/keys/gone", "value=x&ttl=1")
+	for _, do := range []func() error{
+		func() error { _, err := c.UserAdd(ctx, "root", "v3pw"); return err },
+		func() error { _, err := c.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := c.AuthEnable(ctx); return err },
+	} {
+		mustDo(t, do)
+	}
+	mustDo(t, m.stop)
+	m = start(t, cfg)
+	known, err := clientv3.New(clientv3.Config{Endpoints: m.ClientURLs(), Username: "root", Password: "v3pw", DialTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer known.Close()
+	eventually(t, 10*time.Second, "the key expires", func() bool {
+		got, err := known.Get(ctx, "/gone")
+		return err == nil && got.Count == 0
+	})
+	if got := (visitor{}).ask(t, "GET", m.ClientURLs()[0]+"/v2/keys/", ""); !strings.Contains(got, "v3 authentication is enabled") {
+		t.Errorf("v2 meanwhile: %s", got)
+	}
+	mustDo(t, func() error { _, err := known.AuthDisable(ctx); return err })
+	eventually(t, 10*time.Second, "v2 is open again", func() bool {
+		return strings.HasPrefix(visitor{}.ask(t, "GET", m.ClientURLs()[0]+"/v2/keys/", ""), "200")
+	})
+}

@@ -3,7 +3,9 @@ package member
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +70,15 @@ func TestThreeMembers(t *testing.T) {
 	if _, err := v3(t, members[1]).Put(ctx, "/a", "2"); err != nil {
 		t.Errorf("with two of three: %v", err)
 	}
+	// One alone says why it is of no use.
+	if err := members[1].stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+	why := regexp.MustCompile(`^\{"health":"false","reason":"no leader for [0-9]+s; 1 of 3 members reachable, this one among them"\}\n$`)
+	eventually(t, 20*time.Second, "the reason in /health", func() bool {
+		status, text := health(members[2].ClientURLs()[0])
+		return status == http.StatusServiceUnavailable && why.MatchString(text)
+	})
 }
 
 // A member that its cluster removes ends, and says why.

@@ -42,7 +42,7 @@ func (m *Member) handler(s *etcdserver.EtcdServer, cfg *embed.Config, keys http.
 func (m *Member) v2Config(s *etcdserver.EtcdServer, cfg *embed.Config, store *mvcc.Store, guard *gate.Gate) v2http.Config {
 	return v2http.Config{
 		Store:   store,
-		Info:    info{s},
+		Info:    info{s, m.scout},
 		Log:     m.log,
 		Gate:    guard,
 		Origins: slices.Sorted(maps.Keys(cfg.CORS)),
@@ -96,7 +96,10 @@ func allowedHost(s *etcdserver.EtcdServer, host string) bool {
 }
 
 // info tells the v2 API about the member.
-type info struct{ s *etcdserver.EtcdServer }
+type info struct {
+	s     *etcdserver.EtcdServer
+	scout *scout // for Unhealthy
+}
 
 var _ v2http.Info = info{}
 
@@ -128,15 +131,33 @@ func (i info) Leader() (v2http.Member, bool) {
 // healthTimeout is how long a read that asks the other members may take.
 const healthTimeout = 3 * time.Second
 
-// Healthy asks the cluster for a read that a majority has to confirm.
-func (i info) Healthy() bool {
-	if i.s.Leader() == types.ID(0) || len(i.s.Alarms()) > 0 {
-		return false
-	}
+// Unhealthy asks the cluster for a read that a majority has to confirm, and says why
+// there is none: who of the members answers, and since when nobody leads.
+func (i info) Unhealthy() (reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
-	_, err := i.s.Range(ctx, &pb.RangeRequest{Key: []byte("health"), CountOnly: true})
-	return err == nil
+	if alarms := i.s.Alarms(); len(alarms) > 0 {
+		return alarmed(alarms)
+	}
+	if i.s.Leader() == types.ID(0) {
+		return fmt.Sprintf("no leader%s; %s", i.scout.leaderlessFor(), i.scout.present(ctx))
+	}
+	err := i.s.LinearizableReadNotify(ctx)
+	if err == nil {
+		return ""
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	return fmt.Sprintf("no majority of the members has confirmed a read (%v); %s", err, i.scout.present(ctx))
+}
+
+// alarmed names the alarms and the members that raised them.
+func alarmed(alarms []*pb.AlarmMember) string {
+	var all []string
+	for _, a := range alarms {
+		all = append(all, fmt.Sprintf("%s at member %s", a.Alarm, types.ID(a.MemberID)))
+	}
+	return "alarm: " + strings.Join(all, ", ")
 }
 
 func (i info) Versions() (server, cluster string) {

@@ -67,18 +67,19 @@ type scout struct {
 
 	announcing sync.Mutex // one attempt at a time
 
-	mu        sync.Mutex
-	engine    *embed.Etcd // nil while none runs
-	card      whereabouts.Card
-	met       map[whereabouts.ID]whereabouts.Meeting
-	givenUp   []whereabouts.ID
-	joining   bool     // anew, and without a vote until it has caught up
-	heard     []string // peer URLs that others told, the latest last
-	announced []string // the own peer URLs that the cluster has recorded
-	told      string   // the own peer URLs that the hints know
-	tellNext  time.Time
-	rehomes   int  // in a row, without a leader in between
-	rehomed   bool // and not announced since
+	mu         sync.Mutex
+	engine     *embed.Etcd // nil while none runs
+	card       whereabouts.Card
+	met        map[whereabouts.ID]whereabouts.Meeting
+	givenUp    []whereabouts.ID
+	joining    bool     // anew, and without a vote until it has caught up
+	heard      []string // peer URLs that others told, the latest last
+	announced  []string // the own peer URLs that the cluster has recorded
+	told       string   // the own peer URLs that the hints know
+	tellNext   time.Time
+	rehomes    int       // in a row, without a leader in between
+	rehomed    bool      // and not announced since
+	leaderless time.Time // since when nobody leads; zero: somebody does
 	// failing is since when the leader does not take this member's address; zero: it
 	// does, or there is nothing to take.
 	failing time.Time
@@ -262,7 +263,9 @@ func (s *scout) watch(ctx context.Context) *pause {
 			}
 			s.lookAtGivenUp(ctx)
 		}
-		if v := s.view(); v.Leader && !v.Unheard {
+		v := s.view()
+		s.noteLeader(v.Leader)
+		if v.Leader && !v.Unheard {
 			alone, wait = now, patience
 			s.settled(ctx, v)
 		} else if now.Sub(alone) > wait {

@@ -36,8 +36,12 @@ func (h *Handler) version(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *Handler) health(w http.ResponseWriter, _ *http.Request) {
-	if !h.Info.Healthy() {
-		http.Error(w, `{"health":"false"}`, http.StatusServiceUnavailable)
+	if reason := h.Info.Unhealthy(); reason != "" {
+		body, _ := json.Marshal(struct { // strings always marshal
+			Health string `json:"health"`
+			Reason string `json:"reason"`
+		}{"false", reason})
+		http.Error(w, string(body), http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

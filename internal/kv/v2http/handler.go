@@ -32,7 +32,7 @@ type Info interface {
 	RaftTerm() uint64
 	Members() []Member                  // ordered by id
 	Leader() (Member, bool)             // false: there is none now
-	Healthy() bool                      // there is a leader and a quorum
+	Unhealthy() (reason string)         // "": there is a leader and a quorum
 	Versions() (server, cluster string) // cluster is "" while it is not decided
 	Reconfigurer
 	Statistics

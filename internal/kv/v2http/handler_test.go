@@ -93,14 +93,14 @@ func TestOrigins(t *testing.T) {
 // alone is a member that has lost the others.
 type alone struct{ info }
 
-func (alone) Healthy() bool              { return false }
+func (alone) Unhealthy() string          { return "no leader for 3s" }
 func (alone) Leader() (Member, bool)     { return Member{}, false }
 func (alone) Versions() (string, string) { return "3.7.3", "" }
 
 func TestWithoutLeader(t *testing.T) {
 	h := New(Config{Info: alone{}})
 	for path, want := range map[string]string{
-		"/health":            `503 {"health":"false"}` + "\n",
+		"/health":            `503 {"health":"false","reason":"no leader for 3s"}` + "\n",
 		"/v2/members/leader": `503 {"message":"During election"}`,
 		"/version":           `200 {"etcdserver":"3.7.3","etcdcluster":"not_decided"}`,
 	} {

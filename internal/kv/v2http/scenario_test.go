@@ -158,7 +158,7 @@ type info struct{}
 func (info) ClusterID() uint64          { return 0xcafe }
 func (info) RaftIndex() uint64          { return 42 }
 func (info) RaftTerm() uint64           { return 2 }
-func (info) Healthy() bool              { return true }
+func (info) Unhealthy() string          { return "" }
 func (info) Versions() (string, string) { return "3.7.3", "3.7.0" }
 func (info) Leader() (Member, bool)     { return info{}.Members()[0], true }
 func (info) SelfStats() SelfStats {
