@@ -27,7 +27,7 @@ var groups = []struct {
 		"cipher-suites", "cors", "host-whitelist", "self-signed-cert-validity", "auth-token", "auth-token-ttl", "bcrypt-cost",
 	}, []string{"client-", "peer-", "tls-"}},
 	{"History and limits", []string{
-		"auto-compaction-mode", "auto-compaction-retention", "quota-backend-bytes", "max-txn-ops", "max-request-bytes",
+		"auto-compaction-mode", "auto-compaction-retention", "auto-defrag", "quota-backend-bytes", "max-txn-ops", "max-request-bytes",
 		"max-concurrent-streams", "max-snapshots", "max-wals",
 	}, []string{"snapshot-"}},
 	{"Log and monitoring", []string{"metrics", "listen-metrics-urls", "enable-pprof"}, []string{"log-", "warning-", "distributed-tracing-", "enable-distributed"}},

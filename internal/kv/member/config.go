@@ -54,6 +54,8 @@ type Config struct {
 	// AllowAnonymousTLS permits https:// beyond loopback without asking for
 	// client certificates.
 	AllowAnonymousTLS bool
+	// AutoDefrag has the member give back the disk space that compaction has freed.
+	AutoDefrag bool
 	// PeerHints are peer URLs at which to look for the other members when they are
 	// not where they were, and Hints other places to ask. Neither is needed while
 	// the last known address of one of them, or an entry of the initial cluster,
@@ -74,7 +76,7 @@ func Defaults() Config {
 	e.MaxTxnOps = maxTxnOps
 	e.QuotaBackendBytes = quotaBytes
 	e.BackendBatchInterval = commitInterval
-	return Config{Engine: e}
+	return Config{Engine: e, AutoDefrag: true}
 }
 
 // Alone is a cluster of one member, for one process of one machine: data in dir,

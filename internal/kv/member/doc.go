@@ -24,6 +24,12 @@
 //   - the cluster was recovered without this member: put the data aside and join anew
 //     (Recover, rejoin).
 //
+// # The engine's file
+//
+// Compaction makes room in the engine's file, which never gets smaller by itself.
+// Unless it is told not to, a member copies it when more than half of it is free and
+// nobody will notice (defrag).
+//
 // What the engine cannot survive in one process it does not try to: the process ends
 // with the reason, and the next one waits for the cause to go away before it starts
 // an engine.

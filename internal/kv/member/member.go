@@ -39,6 +39,8 @@ type Member struct {
 	now  func() time.Time
 	lock sync.Mutex // guards what follows
 
+	defrag defragRules
+
 	clientURLs, peerURLs []url.URL // bound
 
 	// What Run makes and its parts share; they are not touched before.
@@ -56,7 +58,11 @@ func New(cfg Config, deps Deps) *Member {
 	if now == nil {
 		now = time.Now
 	}
-	return &Member{cfg: cfg, log: deps.Log, now: now}
+	m := &Member{cfg: cfg, log: deps.Log, now: now}
+	if cfg.AutoDefrag {
+		m.defrag = ownDefrag
+	}
+	return m
 }
 
 // ClientURLs is where the member serves clients, with the ports that were bound.
@@ -264,6 +270,9 @@ func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etc
 	if err := applyRejoin(&ec); err != nil {
 		return nil, err
 	}
+	if m.cfg.AutoDefrag && ec.BootstrapDefragThresholdMegabytes == 0 {
+		ec.BootstrapDefragThresholdMegabytes = startDefrag
+	}
 	if ec.AdvertiseClientUrls, ec.AdvertisePeerUrls, err = m.advertised(cfg); err != nil {
 		return nil, err
 	}
@@ -445,8 +454,11 @@ func (m *Member) serve(ctx context.Context, e *embed.Etcd, pauses <-chan *pause,
 	}
 	m.reception.open(servers)
 	leading, unfollow := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	defer unfollow()
-	go m.followLeader(leading, e.Server)
+	beside.Go(func() { m.followLeader(leading, e.Server) })
+	beside.Go(func() { m.keepSmall(leading, e) })
 	m.log.Info("store ready", "name", e.Config().Name, "member", e.Server.MemberID().String(),
 		"cluster", e.Server.Cluster().ID().String(), "clients", strings.Join(m.ClientURLs(), ","), "peers", strings.Join(m.PeerURLs(), ","), "data", e.Config().Dir)
 	ready()
@@ -486,7 +498,7 @@ func whyClosed(err error) string {
 func (m *Member) followLeader(ctx context.Context, s *etcdserver.EtcdServer) {
 	for last := ""; ; {
 		changed := s.LeaderChangedNotify()
-		if leader, ok := (info{s}).Leader(); ok && leader.ID != last && len(s.Cluster().Members()) > 1 {
+		if leader, ok := (info{s: s}).Leader(); ok && leader.ID != last && len(s.Cluster().Members()) > 1 {
 			last = leader.ID
 			m.log.Info("the cluster has a leader", "leader", leader.Name, "member", leader.ID, "term", s.Term())
 		}

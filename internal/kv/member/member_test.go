@@ -71,8 +71,15 @@ func start(t testing.TB, cfg Config) *runningMember {
 
 func launch(t testing.TB, cfg Config) (m *runningMember, ready, ended chan struct{}) {
 	t.Helper()
+	return launchWith(t, cfg, func(*Member) {})
+}
+
+// launchWith is launch with a member that is changed before it runs.
+func launchWith(t testing.TB, cfg Config, change func(*Member)) (m *runningMember, ready, ended chan struct{}) {
+	t.Helper()
 	log := &syncBuffer{}
 	m = &runningMember{Member: New(cfg, Deps{Log: textLog(log)}), log: log}
+	change(m.Member)
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended = make(chan struct{}), make(chan struct{})
 	m.ended = ended
