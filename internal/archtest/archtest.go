@@ -64,6 +64,7 @@ var places = map[string]place{
 	"internal/systemd":       {Edge, "systemd"},
 	"internal/supervisor":    {Edge, "supervisor"},
 	"internal/journal":       {Edge, "journal"},
+	"internal/tunnel":        {Edge, "tunnel"},
 	"internal/unit/unittest": {Edge, "unit"},
 	"internal/unit/unitfake": {Edge, "unit"},
 

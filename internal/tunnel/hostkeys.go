@@ -18,9 +18,13 @@ import (
 	"flotilla/internal/fault"
 )
 
-// ErrHostKey: a server did not prove to be who it should be. Its text is the last
-// line of what ssh(1) says about that.
-var ErrHostKey = errors.New("Host key verification failed.")
+// ErrHostKey: a server did not prove to be who it should be.
+var ErrHostKey error = hostKeyError{}
+
+type hostKeyError struct{}
+
+// Error is the last line of what ssh(1) says about that, which scripts look for.
+func (hostKeyError) Error() string { return "Host key verification failed." }
 
 // hostKeys decides whether a server is who it should be.
 type hostKeys struct {
