@@ -108,7 +108,7 @@ func (w *world) fails(words ...string) error {
 func (w *world) run(c *Client, line string) (string, int) {
 	w.Helper()
 	var out bytes.Buffer
-	code, err := c.Run(w.Context(), Command{Line: line, Stdout: &out, Stderr: &out})
+	code, err := c.Run(w.Context(), Command{Line: line, Stdout: &out})
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -23,6 +23,7 @@ type Command struct {
 	// Line is given to the user's shell there. "" is a login shell.
 	Line string
 	// The command's streams. A nil Stdin is empty, a nil Stdout or Stderr dropped.
+	// The two are written to at the same time, so they must not be the same.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	// Screen gives the command a terminal. nil: plain streams.
