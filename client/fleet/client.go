@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -33,6 +34,9 @@ type Config struct {
 	// TLS is used for https. nil verifies the server against the system's roots and
 	// shows no certificate.
 	TLS *tls.Config
+	// Dial connects to the endpoint: "unix" and a path, or "tcp" and an address. nil
+	// dials from this machine.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Log receives one debug record for each request. nil: none.
 	Log *slog.Logger
 }
@@ -64,7 +68,7 @@ func New(cfg Config) (*Client, error) {
 		timeout: timeout,
 		log:     log,
 		http: &http.Client{Transport: &http.Transport{
-			DialContext:         t.dial(timeout),
+			DialContext:         t.dial(cfg.Dial, timeout),
 			TLSClientConfig:     cfg.TLS,
 			TLSHandshakeTimeout: timeout,
 			MaxIdleConnsPerHost: 16,

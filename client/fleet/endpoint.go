@@ -60,14 +60,16 @@ func (t target) unix(u *url.URL) (target, error) {
 }
 
 // dial connects to the socket, or over TCP to the address that net/http worked
-// out from the URL.
-func (t target) dial(timeout time.Duration) func(context.Context, string, string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: timeout}
+// out from the URL; by way of from, if that is given.
+func (t target) dial(from func(context.Context, string, string) (net.Conn, error), timeout time.Duration) func(context.Context, string, string) (net.Conn, error) {
+	if from == nil {
+		from = (&net.Dialer{Timeout: timeout}).DialContext
+	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if t.socket != "" {
 			network, addr = "unix", t.socket
 		}
-		return d.DialContext(ctx, network, addr)
+		return from(ctx, network, addr)
 	}
 }
 

@@ -105,7 +105,16 @@ func (c *commandConn) ended(err error) error {
 	return err
 }
 
-func (c *commandConn) Write(p []byte) (int, error) { return c.in.Write(p) }
+// Write returns the command's complaint if it has failed.
+func (c *commandConn) Write(p []byte) (int, error) {
+	n, err := c.in.Write(p)
+	if err != nil {
+		if failed := c.wait(); failed != nil {
+			return n, failed
+		}
+	}
+	return n, err
+}
 
 // CloseWrite tells the other side that no more comes.
 func (c *commandConn) CloseWrite() error { return c.in.Close() }

@@ -23,6 +23,7 @@ import (
 	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
 	"flotilla/internal/logx"
+	"flotilla/internal/tunnel"
 )
 
 // Applet is the program fleetctl.
@@ -37,7 +38,8 @@ func Applet() applet.Applet {
 }
 
 func run(ctx context.Context, env applet.Env) int {
-	s := &session{env: env}
+	s := &session{env: env, ctx: ctx}
+	defer s.close()
 	root := s.root()
 	args, err := resolveCommand(root, cli.SingleDash(root, env.Args))
 	if err == nil {
@@ -47,7 +49,7 @@ func run(ctx context.Context, env applet.Env) int {
 		fault.Print(env.Stderr, root.Name(), err)
 		return fault.ExitCode(err)
 	}
-	env.Args = args
+	env.Args = keepRemoteCommand(root, args, env.Args)
 	return cli.Run(ctx, env, root)
 }
 
@@ -56,6 +58,10 @@ type session struct {
 	env    applet.Env
 	global globals
 	client *fleet.Client // made by api
+	// ctx is the invocation's. Only what has to be there before a request is made,
+	// the tunnel, takes it from here.
+	ctx    context.Context
+	tunnel *tunnel.Client // made by through; nil without --tunnel
 }
 
 // globals are the flags that every command has.
@@ -67,6 +73,7 @@ type globals struct {
 	caFile   string
 	certFile string
 	keyFile  string
+	reach    reach
 }
 
 func (s *session) root() *cobra.Command {
@@ -86,7 +93,7 @@ func (s *session) root() *cobra.Command {
 	s.globalFlags(root.PersistentFlags())
 	root.AddCommand(s.listMachines(), s.listUnits(), s.listUnitFiles(),
 		s.submit(), s.load(), s.start(), s.stop(), s.unload(), s.destroy(),
-		s.cat(), s.status(), s.journal(), s.verify(), s.version())
+		s.cat(), s.status(), s.journal(), s.ssh(), s.fdForward(), s.verify(), s.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	return root
@@ -101,6 +108,7 @@ func (s *session) globalFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.global.caFile, "ca-file", "", "https: certificate authority that vouches for the server (default: the system's)")
 	f.StringVar(&s.global.certFile, "cert-file", "", "https: certificate to show to the server")
 	f.StringVar(&s.global.keyFile, "key-file", "", "https: key of that certificate")
+	s.global.reach.flags(f)
 }
 
 // envFlags gives flags the values of their FLEETCTL_ variables; the command line is
@@ -155,7 +163,11 @@ func (s *session) newClient() (*fleet.Client, error) {
 			"leave out --driver (FLEETCTL_DRIVER) and give the fleet API as --endpoint")
 	}
 	at := s.global.endpoint
-	if at == "" {
+	switch {
+	case at != "":
+	case s.global.reach.tunnel != "":
+		at = fleet.DefaultEndpoint // there, not here
+	default:
 		at = endpoint.Fleet(s.env)
 	}
 	if first, rest, several := strings.Cut(at, ","); several {
@@ -166,7 +178,11 @@ func (s *session) newClient() (*fleet.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fleet.New(fleet.Config{Endpoint: at, RequestTimeout: time.Duration(s.global.timeout), TLS: tlsConfig, Log: s.log()})
+	dial, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	return fleet.New(fleet.Config{Endpoint: at, RequestTimeout: time.Duration(s.global.timeout), TLS: tlsConfig, Dial: dial, Log: s.log()})
 }
 
 func (s *session) log() *slog.Logger {
