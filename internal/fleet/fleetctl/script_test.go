@@ -20,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv("TEST_MACHINE_ID_FILE"); path != "" {
+		machineIDFile = path
+	}
 	testscript.Main(m, map[string]func(){
 		"fleetctl": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -41,6 +44,9 @@ func TestMain(m *testing.M) {
 //	asked-at-most N                  so many requests since the last time
 //	until-reported UNIT ACTIVE/SUB   go on when a machine reports that
 //	cut                              break every watch, as a restart of the daemon does
+//	sshd [-no-sockets] IP...         each machine has an SSH server, and the person a key to it
+//	reinstall IP                     the machine has another SSH host key from now on
+//	channels IP [TYPE...]            so was its SSH server used since it was started
 //	exits CODE fleetctl ...          as exec, with that exit code
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -54,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"classic": cmdClassic, "broken": cmdBroken, "sent": cmdSent,
 			"exits": cmdExits, "asked-at-most": cmdAsked,
 			"until-reported": cmdUntilReported, "cut": cmdCut,
+			"sshd": cmdSSHD, "reinstall": cmdReinstall, "channels": cmdChannels,
 		},
 	})
 }
@@ -71,6 +78,7 @@ func setup(env *testscript.Env) error {
 	go srv.Serve(l)
 	env.Defer(func() { close(f.done); srv.Close() })
 	env.Values[fakeKey{}] = f
+	env.Values[sshdsKey{}] = sshds{}
 	env.Setenv("FLEETCTL_ENDPOINT", "unix://"+socket)
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("TZ", "UTC")

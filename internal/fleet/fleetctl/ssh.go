@@ -50,13 +50,15 @@ func (s *session) ssh() *cobra.Command {
 	f.BoolVar(&o.forwardAgent, "A", false, "same as --forward-agent")
 	_ = f.MarkHidden("A") // it exists: defined above
 	f.IntVar(&o.port, "ssh-port", 0, "port of SSH on the machine (default: what ~/.ssh/config says, else 22)")
-	cmd.MarkFlagsMutuallyExclusive("machine", "unit")
 	return cmd
 }
 
 func (s *session) doSSH(ctx context.Context, o *sshing, args []string) error {
 	if o.port < 0 || o.port > 65535 {
 		return fault.Usage("--ssh-port %d: want a number from 1 to 65535", o.port)
+	}
+	if o.machine != "" && o.unit != "" {
+		return fault.Usage("--machine and --unit: give one of them")
 	}
 	m, args, err := s.sshTarget(ctx, o, args)
 	if err != nil {
@@ -146,7 +148,7 @@ func (s *session) findTarget(ctx context.Context, machines []api.Machine, o *ssh
 	case len(like) > 0:
 		return oneMachine(word, like)
 	}
-	return api.Machine{}, unitErr
+	return api.Machine{}, fault.Hint(unitErr, "'fleetctl list-machines' and 'fleetctl list-units' show what there is")
 }
 
 func first(a, b string) string {

@@ -22,6 +22,8 @@ import (
 type Server struct {
 	// HostKeys are what it proves itself with. Empty: a new Ed25519 key.
 	HostKeys []ssh.Signer
+	// Listen is the address to listen on. "" is a free port of loopback.
+	Listen string
 	// Users are who may log in, with the keys of each.
 	Users map[string][]ssh.PublicKey
 	// Authority is the key whose user certificates are good. nil: none are.
@@ -62,7 +64,7 @@ func NewKey() (private ed25519.PrivateKey, signer ssh.Signer, err error) {
 	return private, signer, err
 }
 
-// Start listens on a port of loopback.
+// Start listens.
 func (s *Server) Start() error {
 	if len(s.HostKeys) == 0 {
 		_, key, err := NewKey()
@@ -71,7 +73,11 @@ func (s *Server) Start() error {
 		}
 		s.HostKeys = []ssh.Signer{key}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address := s.Listen
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
