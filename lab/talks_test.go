@@ -37,13 +37,22 @@ func TestTalksFleet(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			s := &typist{at: c.names()[0]}
 			env.Values[typistKey{}] = s
-			env.Defer(func() { (&cluster{T: t}).destroyAll() })
+			env.Defer(func() { tidy(t) })
 			return s.lay(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"$": typed, "await": await, "login": login, "metadata": metadata, "lose": lose, "regain": regain,
 		},
 	})
+}
+
+// tidy leaves the machines as the next script wants them.
+func tidy(t *testing.T) {
+	c := &cluster{T: t}
+	c.destroyAll()
+	for _, m := range c.names() {
+		c.on(m, "sh", "-c", "docker ps --all --quiet | xargs -r docker rm --force")
+	}
 }
 
 // inTurn runs scripts one after the other: they share the machines.
