@@ -129,9 +129,10 @@ func up(ctx context.Context) error {
 }
 
 // build builds the program and returns its path.
-func build(name, version string) (string, error) {
+func build(name, version string, flags ...string) (string, error) {
 	path := filepath.Join(scratch, name)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X flotilla/internal/applet.Version="+version, "-o", path, "flotilla/cmd/flotilla")
+	args := slices.Concat([]string{"build", "-trimpath", "-ldflags", "-s -w -X flotilla/internal/applet.Version=" + version, "-o", path}, flags)
+	cmd := exec.Command("go", append(args, "flotilla/cmd/flotilla")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the program: %w\n%s", err, out)
@@ -156,10 +157,11 @@ func scenario(t *testing.T) *cluster {
 // cannot be done at all.
 type cluster struct {
 	*testing.T
-	off string // machine without power
+	off string // machine without power, or frozen
+	cut string // machine without a cable: asked, but not typed on
 }
 
-// names are the machines with power.
+// names are the machines that can be asked.
 func (c *cluster) names() []string {
 	c.Helper()
 	all, err := lab.Machines()
@@ -191,10 +193,16 @@ func (c *cluster) try(machine string, args ...string) (string, error) {
 	return lab.Output(ctx, machine, args...)
 }
 
-// fleetctl runs on the first machine with power.
+// fleetctl runs on the first machine that is whole.
 func (c *cluster) fleetctl(args ...string) string {
 	c.Helper()
-	return c.on(c.names()[0], append([]string{"fleetctl"}, args...)...)
+	return c.on(c.desk(), append([]string{"fleetctl"}, args...)...)
+}
+
+// desk is the first machine with power and a cable.
+func (c *cluster) desk() string {
+	c.Helper()
+	return slices.DeleteFunc(c.names(), func(m string) bool { return m == c.cut })[0]
 }
 
 // submit writes a unit file into every machine and makes it known to the cluster.
@@ -248,7 +256,7 @@ func (c *cluster) joined(n int) {
 // listed is what fleetctl list-units says: for each unit the machines (by name) on
 // which it is active.
 func (c *cluster) listed() (map[string][]string, error) {
-	out, err := c.try(c.names()[0], "fleetctl", "list-units", "--no-legend", "--full")
+	out, err := c.try(c.desk(), "fleetctl", "list-units", "--no-legend", "--full")
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +367,7 @@ func (c *cluster) destroyAll() {
 	})
 }
 
-// repair gives every machine its power and its cable back, whatever a scenario that
+// repair gives every machine its power, its time and its cable back, whatever a scenario that
 // failed has left.
 func (c *cluster) repair() {
 	c.Helper()
@@ -372,6 +380,9 @@ func (c *cluster) repair() {
 		if m.Power == "off" {
 			err = errors.Join(err, lab.Boot(ctx, m.Name))
 		}
+		if m.Power == "frozen" {
+			err = errors.Join(err, lab.Thaw(m.Name))
+		}
 		if m.Network == "cut" {
 			err = errors.Join(err, lab.Heal(ctx, m.Name))
 		}
@@ -379,5 +390,5 @@ func (c *cluster) repair() {
 	if err != nil {
 		c.Fatal(err)
 	}
-	c.off = ""
+	c.off, c.cut = "", ""
 }

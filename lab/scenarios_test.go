@@ -146,6 +146,14 @@ func TestDaemonsDie(t *testing.T) {
 		c.recovered(what)
 		c.same(what, before, c.lives("web@*", "beat.service"))
 	}
+}
+
+// The program is replaced while it runs, machine by machine.
+func TestUpgrade(t *testing.T) {
+	c := scenario(t)
+	before := webs(c)
+	c.single()
+	single := c.lives("single.service")
 	program, err := build("flotilla-next", "lab-next")
 	if err != nil {
 		t.Fatal(err)
@@ -163,6 +171,8 @@ func TestDaemonsDie(t *testing.T) {
 	}
 	c.recovered("a new program")
 	c.same("a new program", before, c.lives("web@*", "beat.service"))
+	c.same("a new program", single, c.lives("single.service"))
+	c.never2("a new program")
 }
 
 // daemons are the lives of our own services.
@@ -212,7 +222,8 @@ func (c *cluster) recovered(what string) {
 func TestPowerLoss(t *testing.T) {
 	c := scenario(t)
 	before := webs(c)
-	victim := before[slices.IndexFunc(before, func(l life) bool { return l.unit == "web@1.service" })].machine
+	c.single()
+	victim := c.lives("single.service")[0].machine
 	if err := lab.Kill(t.Context(), victim); err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +242,7 @@ func TestPowerLoss(t *testing.T) {
 	})
 	moved := c.lives("web@*", "beat.service")
 	c.keeps("the power loss of "+victim, survivors, moved)
+	c.never2("the power loss of " + victim)
 
 	if err := lab.Boot(t.Context(), victim); err != nil {
 		t.Fatal(err)
@@ -239,6 +251,7 @@ func TestPowerLoss(t *testing.T) {
 	c.neverTwiceFor(handOver, 30*time.Second)
 	c.recovered("the return of " + victim)
 	c.keeps("the return of "+victim, moved, c.lives("web@*", "beat.service"))
+	c.never2("the return of " + victim)
 }
 
 // keeps fails the test unless every life of before is among after: others may have
@@ -345,46 +358,6 @@ func TestAllLosePower(t *testing.T) {
 			t.Errorf("%s runs as %v", unit, at)
 		}
 	}
-}
-
-// A machine that is cut off keeps its units running, they start elsewhere, and it hands
-// them over when it is back.
-func TestCutOff(t *testing.T) {
-	c := scenario(t)
-	before := webs(c)
-	victim := before[slices.IndexFunc(before, func(l life) bool { return l.unit == "web@1.service" })].machine
-	// The one that fleetctl is typed on must reach the others.
-	if victim == c.names()[0] {
-		i := slices.IndexFunc(before, func(l life) bool { return l.machine != victim && l.unit != "beat.service" })
-		victim = before[i].machine
-	}
-	if err := lab.Cut(t.Context(), victim); err != nil {
-		t.Fatal(err)
-	}
-	c.eventually(moveLimit, "units of "+victim+" active elsewhere too", func() error {
-		elsewhere := map[string]bool{}
-		for _, l := range c.lives("web@*") {
-			if l.machine != victim {
-				elsewhere[l.unit] = true
-			}
-		}
-		if len(elsewhere) != 6 {
-			return fmt.Errorf("active elsewhere: %v", elsewhere)
-		}
-		return nil
-	})
-	c.keeps("the cut of "+victim, before, c.lives("web@*", "beat.service"))
-	if err := lab.Heal(t.Context(), victim); err != nil {
-		t.Fatal(err)
-	}
-	c.eventually(heard, "the store answers on "+victim, func() error {
-		_, err := c.try(victim, "etcdctl", "--no-sync", "ls", "--quorum", "/")
-		return err
-	})
-	c.neverTwiceFor(handOver, 20*time.Second)
-	c.recovered("the return of " + victim)
-	others := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim && l.unit != "beat.service" })
-	c.keeps("the return of "+victim, others, c.lives("web@*", "beat.service"))
 }
 
 // The lab itself: down leaves nothing, also of a lab that was not whole.

@@ -25,6 +25,7 @@ func (d disk) root() string   { return filepath.Join(d.dir, "root") }   // the o
 func (d disk) upper() string  { return filepath.Join(d.dir, "upper") }  // what differs from this machine
 func (d disk) work() string   { return filepath.Join(d.dir, "work") }   // overlayfs' own
 func (d disk) docker() string { return filepath.Join(d.dir, "docker") } // /var/lib/docker: overlay2 cannot lie on an overlay
+func (d disk) shared() string { return filepath.Join(filepath.Dir(d.dir), "shared") }
 func (d disk) console() string {
 	return filepath.Join(d.dir, "console.log")
 }
@@ -72,7 +73,7 @@ func machineFiles(m Machine, all []Machine, id string) map[string]string {
 
 // make mounts the machine's file system and writes what is its own into it.
 func (d disk) make(m Machine, all []Machine, host Host) error {
-	for _, dir := range []string{d.root(), d.upper(), d.work(), d.docker()} {
+	for _, dir := range []string{d.root(), d.upper(), d.work(), d.docker(), d.shared()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make the disk of %s: %w", m.Name, err)
 		}

@@ -58,6 +58,10 @@ func Of(machine string) string { return strings.TrimRight(machine, "0123456789")
 func (l *Lab) dir() string              { return filepath.Join(stateDir, l.prefix) }
 func (l *Lab) disk(machine string) disk { return disk{filepath.Join(l.dir(), "disks", machine)} }
 
+// SharedDir is where this machine has the directory that the lab's machines have at
+// [Shared].
+func (l *Lab) SharedDir() string { return l.disk("any").shared() }
+
 // state is what cannot be seen by looking: how many machines were asked for.
 type state struct {
 	Machines []Machine `json:"machines"`

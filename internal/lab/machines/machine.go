@@ -25,6 +25,10 @@ import (
 // should: ten times what a slow one was seen to take.
 const bootLimit = 90 * time.Second
 
+// Shared is a directory that all machines of a lab have in common. It stays when one is
+// cut off: what its units do can be seen all the same.
+const Shared = "/mnt/lab"
+
 // Machine is one machine of the lab.
 type Machine struct {
 	Name    string `json:"name"`
@@ -54,6 +58,7 @@ func nspawnArgs(m Machine, d disk, namespace string, host Host) []string {
 		"--system-call-filter=@keyring bpf @mount",
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no",
 		"--bind=" + d.docker() + ":/var/lib/docker",
+		"--bind=" + d.shared() + ":" + Shared,
 		"--boot",
 	}
 	if !host.Systemd {
