@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"flotilla/internal/fleet/health"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unit"
@@ -41,6 +42,8 @@ type Config struct {
 	// ForgetForeign has the first schedule that is read from the store after the
 	// start count alone: units that another store placed here are stopped.
 	ForgetForeign bool
+	// Journal has the last words of units that turn out bad in a roll; nil: none.
+	Journal unit.LogReader
 }
 
 // Store is the registry as the agent uses it; *registry.Registry is one.
@@ -85,6 +88,8 @@ type Agent struct {
 	surveyed  bool              // the init system has said what it has of ours
 	coldStart time.Time
 	refused   map[string]bool // units whose text was refused in this round
+
+	probe func(ctx context.Context, check unitfile.HealthProbe, user string) error
 }
 
 // source is where the schedule in use comes from; the order is that of trust.
@@ -112,6 +117,7 @@ func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
 		units:    map[string]*local{},
 		diskErr:  map[string]string{},
 		refused:  map[string]bool{},
+		probe:    health.Probe,
 	}
 }
 
@@ -202,6 +208,7 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 	a.choose()
 	if a.source != nowhere {
 		a.work(ctx)
+		a.judge(ctx)
 	}
 	a.prune()
 	a.remember()
@@ -217,6 +224,9 @@ func (a *Agent) prune() {
 		if over && a.source == store {
 			a.memory.drop(name) // of a text that was refused
 		}
+		if over {
+			u.trial.end()
+		}
 		return over
 	})
 }
@@ -231,6 +241,9 @@ func (a *Agent) idle() time.Duration {
 	for _, u := range a.units {
 		if !u.retryAt.IsZero() {
 			wait = min(wait, u.retryAt.Sub(now))
+		}
+		if t := u.trial; t != nil && !t.closing && !t.verdict.Next.IsZero() {
+			wait = min(wait, t.verdict.Next.Sub(now))
 		}
 	}
 	return max(wait, time.Millisecond)
@@ -258,6 +271,9 @@ func (a *Agent) choose() {
 
 // learn takes in what the init system says.
 func (a *Agent) learn(ctx context.Context, n news) {
+	for _, f := range n.found {
+		f()
+	}
 	for name, s := range n.statuses {
 		a.local(name).learn(s)
 	}

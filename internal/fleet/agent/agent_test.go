@@ -32,6 +32,8 @@ type fakeStore struct {
 	away      bool
 	published map[string]model.UnitState
 	writes    int
+	watched   bool  // entries that are placed now
+	gen       int64 // their generation; 0: the revision
 }
 
 func newFakeStore() *fakeStore {
@@ -99,7 +101,11 @@ func (f *fakeStore) change(do func()) {
 // place writes an entry of the schedule; its generation is the revision.
 func (f *fakeStore) place(name, text string, desired model.State) {
 	f.change(func() {
-		b, _ := json.Marshal(map[string]any{"hash": unitfile.HashText(text), "text": text, "desired": desired, "gen": f.rev})
+		gen := f.rev
+		if f.gen != 0 {
+			gen = f.gen
+		}
+		b, _ := json.Marshal(map[string]any{"hash": unitfile.HashText(text), "text": text, "desired": desired, "gen": gen, "watched": f.watched})
 		f.values["schedule/m/"+name] = string(b)
 	})
 }
@@ -140,6 +146,7 @@ type bench struct {
 	// deaf: the next run of the agent sends jobs and never hears how they end.
 	deaf  bool
 	agent *Agent
+	probe func(context.Context, unitfile.HealthProbe, string) error // of the next start; nil: the real one
 }
 
 // deaf is an init system that carries jobs out and does not say so in time.
@@ -185,9 +192,12 @@ func (b *bench) start() {
 	a := New(Config{
 		Presence: registry.Presence{Machine: model.Machine{ID: "m"}}, TTL: 10 * time.Second,
 		StateDir: filepath.Join(b.dir, "state"), RunDir: filepath.Join(b.dir, "run"), Epoch: fmt.Sprint(b.epoch),
-		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget,
+		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget, Journal: b.units,
 	}, manager, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
 	b.agent = a
+	if b.probe != nil {
+		a.probe = b.probe
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"reflect"
 	"sync"
 	"time"
 
@@ -31,7 +30,7 @@ func newHerald(p registry.Presence) herald {
 // announce sets what is to be published of the units.
 func (h *herald) announce(states map[string]model.UnitState) {
 	h.mu.Lock()
-	same := maps.EqualFunc(h.current, states, sameState)
+	same := maps.Equal(h.current, states)
 	h.current = states
 	h.mu.Unlock()
 	if !same {
@@ -163,13 +162,10 @@ func (a *Agent) publish(ctx context.Context, lease registry.Lease) {
 	}
 }
 
-// sameState reports whether two states say the same.
-func sameState(a, b model.UnitState) bool { return reflect.DeepEqual(a, b) }
-
 // difference is what to write and what to remove to get from one to the other.
 func difference(from, to map[string]model.UnitState) (put []model.UnitState, remove []string) {
 	for _, s := range sortedValues(to) {
-		if old, ok := from[s.Unit]; !ok || !sameState(old, s) {
+		if old, ok := from[s.Unit]; !ok || old != s {
 			put = append(put, s)
 		}
 	}

@@ -28,7 +28,8 @@ type news struct {
 	// ours must be asked for. The loop asks, since it is the one that changes it.
 	connected bool
 	outcomes  []unit.Outcome
-	all       bool // ask for everything again
+	all       bool     // ask for everything again
+	found     []func() // what others have found out for the loop, which runs it
 }
 
 func (in *inbox) poke() {

@@ -15,7 +15,8 @@ type local struct {
 	hash      string // of the installed text
 	status    unit.Status
 	known     bool // status has been heard
-	job       *job // under way
+	job       *job   // under way
+	trial     *trial // of a watched placement; nil: it is not judged
 
 	tries    int       // failures in a row
 	retryAt  time.Time // no step before; zero: none is held back
@@ -80,7 +81,10 @@ func (u *local) state(name, machine, message string, d done, now time.Time) (mod
 		Load: u.status.Load, Active: u.status.Active, Sub: u.status.Sub,
 		Message: message, Gen: d.Gen, At: u.reported.At,
 	}
-	if !sameState(s, u.reported) {
+	if t := u.trial; t != nil {
+		s.Health, s.HealthWhy, s.Log = t.verdict.Health, t.verdict.Why, t.log
+	}
+	if s != u.reported {
 		s.At = now
 		u.reported = s
 	}

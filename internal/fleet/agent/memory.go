@@ -27,6 +27,7 @@ type done struct {
 	Gen   int64       `json:"gen"`
 	State model.State `json:"state"`
 	Hash  string      `json:"hash,omitempty"` // of the text last started
+	Good  bool        `json:"good,omitempty"` // and it was judged good in a roll
 	// Refused is the hash of a text not to be tried again for this generation. A
 	// new run of the agent tries it once more, so that its reason is known again.
 	Refused string `json:"-"`

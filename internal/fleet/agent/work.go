@@ -127,7 +127,7 @@ func (a *Agent) settle() {
 			continue
 		}
 		if stamp(u.status.Since) != d.Sent.Since {
-			d.Gen, d.State, d.Hash = d.Sent.Gen, d.Sent.State, d.Sent.Hash
+			d.Gen, d.State, d.Hash, d.Good = d.Sent.Gen, d.Sent.State, d.Sent.Hash, false
 			a.log.Info("job of an earlier run has been carried out", "unit", name, "state", u.status.Active)
 		}
 		d.Sent = sent{}
@@ -139,7 +139,7 @@ func (a *Agent) settle() {
 func (a *Agent) intent(name string) done {
 	p := a.want.units[name]
 	d := a.memory.Units[name]
-	d.Gen, d.State, d.Sent = p.Gen, p.Desired, sent{}
+	d.Gen, d.State, d.Sent, d.Good = p.Gen, p.Desired, sent{}, false
 	if p.Desired == model.Launched {
 		d.Hash = p.Hash
 	}
