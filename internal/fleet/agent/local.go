@@ -14,7 +14,7 @@ type local struct {
 	installed bool
 	hash      string // of the installed text
 	status    unit.Status
-	known     bool // status has been heard
+	known     bool   // status has been heard
 	job       *job   // under way
 	trial     *trial // of a watched placement; nil: it is not judged
 
