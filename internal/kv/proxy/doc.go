@@ -6,7 +6,8 @@
 // member that answers: writes, reads with quorum=true, members, statistics,
 // health, users. After a write the gateway waits until it has seen it, so that a client
 // of the proxy reads what it wrote. v3 calls are passed on one by one, over
-// connections that the proxy holds to all members.
+// connections that the proxy holds to all members, and only to those whose health
+// check says that they serve.
 //
 // The proxy asks the members now and then who they are, and whenever one fails,
 // and keeps the peer URLs in DATA/proxy/cluster, where a later start finds them
@@ -22,6 +23,8 @@
 //
 // What happens when a member dies: reads and watches go on. A write that had been
 // sent to that member fails with 502, since it may have been done; later ones go to
-// other members. A v3 call that had begun there fails with Unavailable, which
+// other members. A member that says nothing (frozen, or cut off) costs a read half a
+// second, after which another is asked as well, and a write a second: a member that
+// has been quiet is asked whether it is there before it gets one. A v3 call that had begun there fails with Unavailable, which
 // clients answer by doing it again, where that is harmless.
 package proxy

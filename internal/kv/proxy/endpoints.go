@@ -28,6 +28,14 @@ const answerTimeout = 10 * time.Second
 // probeTimeout is how long one that has failed may take to show that it is back.
 const probeTimeout = time.Second
 
+const (
+	// hedgeAfter is how long an endpoint may take to begin its answer to a read
+	// before another one is asked, too.
+	hedgeAfter = 500 * time.Millisecond
+	// silentAfter is for how long one that has answered counts as being there.
+	silentAfter = time.Second
+)
+
 // probePath is a key that does not exist: a member answers without the others.
 const probePath = "/v2/keys/_probe"
 
@@ -49,9 +57,10 @@ func (e *FailedError) Unwrap() error { return e.Last }
 
 // Endpoints sends each request to the first of several servers that answers, the
 // one that answered last before the others. It goes on to the next where a
-// repetition is harmless: after a failure to connect or to send, and after any
-// failure of a GET or HEAD. Of a write that was sent nobody knows whether it was
-// done, so it is not sent again.
+// repetition is harmless: after a failure to connect or to send, and, of a GET or
+// HEAD, after any failure and while there is no answer. Of a write that was sent nobody
+// knows whether it was done, so it is not sent again; an endpoint that has been quiet
+// is asked whether it is there before it gets one.
 //
 // The zero value has no endpoints; set the fields before the first request.
 type Endpoints struct {
@@ -68,6 +77,7 @@ var _ http.RoundTripper = (*Endpoints)(nil)
 type endpoint struct {
 	url    *url.URL
 	failed time.Time // zero: it works as far as we know
+	heard  time.Time // its last answer
 }
 
 // Set replaces the endpoints by those that can be parsed of the URLs, in random
@@ -163,17 +173,24 @@ func (e *Endpoints) failing() []*endpoint {
 // not find out.
 func (e *Endpoints) probe(ctx context.Context) {
 	for _, p := range e.failing() {
-		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.String()+probePath, nil)
-		if err == nil {
-			var resp *http.Response
-			if resp, _, err = e.try(r, p); err == nil {
-				resp.Body.Close()
-				e.revive(p, served(resp))
-			}
-		}
-		cancel()
+		e.revive(p, e.ask(ctx, p))
 	}
+}
+
+// ask reports whether the endpoint answers, with something that only a store says.
+func (e *Endpoints) ask(ctx context.Context, p *endpoint) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.String()+probePath, nil)
+	if err != nil {
+		return false
+	}
+	resp, _, err := e.try(r, p)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return served(resp)
 }
 
 func (e *Endpoints) revive(p *endpoint, works bool) {
@@ -199,34 +216,199 @@ func served(resp *http.Response) bool {
 // context's.
 func (e *Endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
 	list := e.usable()
-	if len(list) == 0 {
+	switch {
+	case len(list) == 0:
 		return nil, ErrNoEndpoints
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return e.read(r, list)
 	}
-	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	return e.write(r, list)
+}
+
+// write sends a request that must not be done twice. An endpoint that has not been
+// heard of for a while is asked first whether it is there: what was sent to one that
+// is frozen can be sent to no other.
+func (e *Endpoints) write(r *http.Request, list []*endpoint) (*http.Response, error) {
 	failed := &FailedError{}
 	for i, p := range list {
+		last := i == len(list)-1
+		if !last && !e.awake(r.Context(), p) {
+			failed.Tried, failed.Last = failed.Tried+1, errSilent
+			continue
+		}
 		resp, sent, err := e.try(r, p)
 		isServed := err == nil && served(resp)
-		if err == nil && (isServed && !(read && resp.StatusCode >= 500) || i == len(list)-1) {
+		if isServed || err == nil && last { // the last one's at any rate: it says why
 			e.note(p, isServed)
-			return resp, nil // the last one's at any rate: it says why
+			return resp, nil
 		}
 		if err == nil {
 			resp.Body.Close()
-			sent, err = isServed, errors.New(resp.Status)
+			sent, err = false, errors.New(resp.Status)
 		}
 		if r.Context().Err() != nil {
 			return nil, r.Context().Err()
 		}
-		if !isServed {
-			e.fails(p)
-		}
+		e.fails(p)
 		failed.Tried, failed.Last = failed.Tried+1, err
-		if sent && !read {
+		if sent {
 			break
 		}
 	}
 	return nil, failed
+}
+
+// errSilent: the endpoint was asked whether it is there, and did not say so.
+var errSilent = errors.New("it does not answer")
+
+// awake reports whether the endpoint has answered a moment ago, or does so now.
+func (e *Endpoints) awake(ctx context.Context, p *endpoint) bool {
+	e.mu.Lock()
+	lately := time.Since(p.heard) < silentAfter
+	e.mu.Unlock()
+	if lately {
+		return true
+	}
+	answers := e.ask(ctx, p)
+	if answers || ctx.Err() != nil {
+		return true // who gives up says nothing about the endpoint
+	}
+	e.fails(p)
+	return false
+}
+
+// attempt is what became of a read at one endpoint.
+type attempt struct {
+	p    *endpoint
+	resp *http.Response // nil: err
+	err  error
+}
+
+// good is an answer that no other endpoint could better.
+func (a attempt) good() bool {
+	return a.err == nil && served(a.resp) && a.resp.StatusCode < http.StatusInternalServerError
+}
+
+// read asks the endpoints one after the other, the next one when one has failed or
+// is silent for hedgeAfter. The first good answer counts; if there is none, the last
+// one that says why.
+func (e *Endpoints) read(r *http.Request, list []*endpoint) (*http.Response, error) {
+	h := hedge{e: e, r: r, list: list, results: make(chan attempt, len(list)), ends: make([]context.CancelFunc, len(list))}
+	defer func() { go h.drop() }()
+	h.next()
+	silent := time.NewTicker(hedgeAfter)
+	defer silent.Stop()
+	failed := &FailedError{}
+	for h.running > 0 {
+		select {
+		case <-silent.C:
+			h.hedged = h.next() || h.hedged
+		case a := <-h.results:
+			h.running--
+			if r.Context().Err() != nil {
+				h.spare(a)
+				return nil, r.Context().Err()
+			}
+			if a.good() {
+				e.works(a.p)
+				return h.take(a), nil
+			}
+			if failed.Tried, failed.Last = failed.Tried+1, a.err; a.err != nil || !served(a.resp) {
+				e.fails(a.p)
+			}
+			h.spare(a)
+			h.next()
+			if h.running == 0 && h.hedged && !h.second { // all were asked at the same bad moment, as that of an election
+				h.again()
+			}
+		}
+	}
+	if h.last.resp != nil {
+		return h.take(h.last), nil
+	}
+	return nil, failed
+}
+
+// hedge is a read that is under way at several endpoints.
+type hedge struct {
+	e       *Endpoints
+	r       *http.Request
+	list    []*endpoint
+	begun   int  // so many of the list were asked
+	running int  // so many of them have not answered
+	hedged  bool // one was asked because another was silent, not because it had failed
+	second  bool // this is the second round
+	results chan attempt
+	ends    []context.CancelFunc // of the attempts
+	last    attempt              // an answer that is no good, to be used if no other comes
+}
+
+// next asks one more endpoint; false if there is none.
+func (h *hedge) next() bool {
+	if h.begun == len(h.list) {
+		return false
+	}
+	p := h.list[h.begun]
+	ctx, cancel := context.WithCancel(h.r.Context())
+	h.ends[h.begun] = cancel
+	h.begun++
+	h.running++
+	go func() {
+		resp, _, err := h.e.try(h.r.WithContext(ctx), p)
+		h.results <- attempt{p, resp, err}
+	}()
+	return true
+}
+
+// again begins once more with those that are usable still. What the first round has
+// begun ends with the request.
+func (h *hedge) again() {
+	h.list, h.begun, h.second = h.e.usable(), 0, true
+	h.ends = make([]context.CancelFunc, len(h.list))
+	h.results = make(chan attempt, len(h.list))
+	h.next()
+}
+
+// spare keeps an answer in reserve.
+func (h *hedge) spare(a attempt) {
+	if a.resp == nil {
+		return
+	}
+	if h.last.resp != nil {
+		h.last.resp.Body.Close()
+	}
+	h.last = a
+}
+
+// take returns an answer, which from then on is the caller's: its attempt ends with
+// the request.
+func (h *hedge) take(a attempt) *http.Response {
+	if a.p == h.last.p {
+		h.last = attempt{}
+	}
+	for i, p := range h.list {
+		if p == a.p {
+			h.ends[i] = nil
+		}
+	}
+	return a.resp
+}
+
+// drop ends all other attempts.
+func (h *hedge) drop() {
+	for _, end := range h.ends {
+		if end != nil {
+			end()
+		}
+	}
+	if h.last.resp != nil {
+		h.last.resp.Body.Close()
+	}
+	for ; h.running > 0; h.running-- {
+		if a := <-h.results; a.resp != nil {
+			a.resp.Body.Close()
+		}
+	}
 }
 
 func (e *Endpoints) note(p *endpoint, works bool) {
@@ -254,7 +436,11 @@ func (e *Endpoints) try(r *http.Request, p *endpoint) (resp *http.Response, sent
 	if rt == nil {
 		rt = http.DefaultTransport
 	}
-	resp, err = rt.RoundTrip(out)
+	if resp, err = rt.RoundTrip(out); err == nil {
+		e.mu.Lock()
+		p.heard = time.Now()
+		e.mu.Unlock()
+	}
 	return resp, wrote.Load(), err
 }
 

@@ -35,6 +35,8 @@ func backend(t *testing.T, how string, asked *atomic.Int64) string {
 		case "starting":
 			w.WriteHeader(http.StatusInternalServerError)
 			io.WriteString(w, "the store is starting")
+		case "frozen":
+			<-r.Context().Done()
 		case "timed out":
 			w.Header().Set("X-Etcd-Cluster-Id", "1")
 			w.WriteHeader(http.StatusInternalServerError)
@@ -48,7 +50,8 @@ func backend(t *testing.T, how string, asked *atomic.Int64) string {
 	return s.URL
 }
 
-// What a request comes to when the first endpoint is not well and the second is.
+// What a request comes to when the first endpoint is not well and the second is. No
+// answer takes long.
 func TestNextEndpoint(t *testing.T) {
 	for _, test := range []struct {
 		first, method string
@@ -59,7 +62,10 @@ func TestNextEndpoint(t *testing.T) {
 		{"away", "GET", 200, "GET ", 1},
 		{"away", "PUT", 200, "PUT v", 1},
 		{"dies", "GET", 200, "GET ", 1},
-		{"dies", "PUT", 502, "httpproxy: unable to get response from 1 endpoint(s)", 1},
+		{"dies", "PUT", 200, "PUT v", 1},
+		{"dies at once", "PUT", 502, "httpproxy: unable to get response from 1 endpoint(s)", 1},
+		{"frozen", "GET", 200, "GET ", 2},
+		{"frozen", "PUT", 200, "PUT v", 1},
 		{"starting", "GET", 200, "GET ", 1},
 		{"starting", "PUT", 200, "PUT v", 1},
 		{"timed out", "GET", 200, "GET ", 2},
@@ -67,18 +73,25 @@ func TestNextEndpoint(t *testing.T) {
 	} {
 		t.Run(test.first+" "+test.method, func(t *testing.T) {
 			e := &Endpoints{}
-			first, second := backend(t, test.first, nil), backend(t, "works", nil)
+			how, atOnce := strings.CutSuffix(test.first, " at once")
+			first, second := backend(t, how, nil), backend(t, "works", nil)
 			e.Set([]string{first, second})
 			for e.Usable()[0] != first { // they come in random order
 				e = &Endpoints{}
 				e.Set([]string{first, second})
 			}
+			if atOnce { // a moment ago it worked
+				e.list[0].heard = time.Now()
+			}
 			body := ""
 			if test.method == "PUT" {
 				body = "v"
 			}
-			w := httptest.NewRecorder()
+			w, began := httptest.NewRecorder(), time.Now()
 			Forward(e, logx.Discard()).ServeHTTP(w, httptest.NewRequest(test.method, "/v2/keys/a", strings.NewReader(body)))
+			if took := time.Since(began); took > answerTimeout/2 {
+				t.Errorf("it takes %s", took)
+			}
 			if w.Code != test.status || !strings.Contains(w.Body.String(), test.want) || len(e.Usable()) != test.usable {
 				t.Errorf("%d %s, %d usable; want %d %s, %d usable", w.Code, w.Body, len(e.Usable()), test.status, test.want, test.usable)
 			}
