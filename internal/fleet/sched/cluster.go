@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"flotilla/internal/fleet/model"
+	"flotilla/internal/unitfile"
 )
 
 // Cluster is machines, units, entries and states in the form that decisions are
@@ -22,6 +23,7 @@ type Cluster struct {
 	jobs     map[string]*job     // units, and names that have entries or states
 	// followers is by the unit they follow, whether it exists or not.
 	followers map[string]map[*job]bool
+	groups    map[string]*group // by template
 	globals   map[*job]bool
 	// replacing is the wanted jobs with Replaces; replacers is the same in order,
 	// nil if it has to be made again.
@@ -186,10 +188,25 @@ func (c *Cluster) RemoveState(unit, machine string) {
 func (c *Cluster) job(name string) *job {
 	j := c.jobs[name]
 	if j == nil {
-		j = &job{Unit: model.Unit{Name: name}}
+		j = &job{Unit: model.Unit{Name: name}, group: c.join(name)}
 		put(&c.jobs, name, j)
 	}
 	return j
+}
+
+// join enters a job in the group of its template; nil if it has none.
+func (c *Cluster) join(name string) *group {
+	template, ok := unitfile.TemplateOf(name)
+	if !ok {
+		return nil
+	}
+	g := c.groups[template]
+	if g == nil {
+		g = &group{name: template, on: map[*machine]int{}}
+		put(&c.groups, template, g)
+	}
+	g.jobs++
+	return g
 }
 
 // machine returns the machine of that id, one that is away if there is none.
@@ -209,6 +226,12 @@ func (c *Cluster) forgetJob(j *job) {
 		delete(c.jobs, j.Name)
 		delete(c.dirty, j)
 		delete(c.active, j)
+		if j.group == nil {
+			return
+		}
+		if j.group.jobs--; j.group.jobs == 0 {
+			delete(c.groups, j.group.name)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ type machine struct {
 	// prickly is how many of here and leaving are of units with Conflicts or
 	// Replaces.
 	prickly int
+	used    amount // what all of them ask for
 }
 
 func (m *machine) load() int { return len(m.here) + len(m.leaving) }
@@ -56,7 +57,8 @@ func (r report) running() bool { return r.active == "active" || r.active == "rel
 // job is a unit with its entries and reports, each in order of machine ids.
 type job struct {
 	model.Unit
-	known   bool // the unit exists
+	known   bool   // the unit exists
+	group   *group // nil if it is no instance
 	entries []*entry
 	reports []report
 	// What follows belongs to one pass.
@@ -158,8 +160,12 @@ func (e *entry) enter(list *[]*entry) {
 	i, _ := slices.BinarySearchFunc(*list, e.job, func(e *entry, j *job) int { return older(e.job, j) })
 	*list = slices.Insert(*list, i, e)
 	e.in = list
+	e.on.used = e.on.used.plus(e.job.asks())
 	if e.job.prickly() {
 		e.on.prickly++
+	}
+	if g := e.job.group; g != nil && list == &e.on.here {
+		g.on[e.on]++
 	}
 }
 
@@ -168,10 +174,16 @@ func (e *entry) exit() {
 		return
 	}
 	*e.in = without(*e.in, e)
-	e.in = nil
+	e.on.used = e.on.used.minus(e.job.asks())
 	if e.job.prickly() {
 		e.on.prickly--
 	}
+	if g := e.job.group; g != nil && e.in == &e.on.here {
+		if g.on[e.on]--; g.on[e.on] == 0 {
+			delete(g.on, e.on)
+		}
+	}
+	e.in = nil
 }
 
 func without(list []*entry, e *entry) []*entry {

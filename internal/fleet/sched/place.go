@@ -77,7 +77,7 @@ func (p *pass) placeGlobal(j *job) {
 		case e != nil:
 			e.release(p.worded(m, j, true).String())
 		}
-		j.pending = j.pending || r.kind > lacksMetadata
+		j.pending = j.pending || !r.kind.lasting()
 	}
 	if j.home() == nil {
 		p.explain(j, "")
@@ -91,88 +91,60 @@ func (p *pass) placeOrdinary(j *job) {
 	if home != nil && !p.overdue(home.on, j) {
 		return
 	}
-	if home != nil && p.holding() {
-		if m, _ := p.choose(j); m != nil {
+	to := p.choose(j)
+	switch {
+	case home != nil && p.holding():
+		if to.m != nil {
 			p.heldMoves++
 		}
+		j.told = true
 		return
-	}
-	m, blocked := p.choose(j)
-	switch {
-	case m == nil && !p.last:
+	case to.m == nil && !p.last:
 		p.stuck = append(p.stuck, j)
 		return
-	case m == nil:
-		p.nowhere(j, home, blocked)
+	case to.m == nil:
+		p.nowhere(j, home, to.blocked)
 		return
 	}
 	cause := j.cause
 	if home != nil {
 		away := p.Now.Sub(p.since(home.on)).Truncate(time.Second).String()
 		cause = model.ShortID(home.on.ID) + " has been away for " + away
-		home.leave("moved to " + model.ShortID(m.ID) + ": away for " + away)
+		home.leave("moved to " + model.ShortID(to.m.ID) + ": away for " + away)
 	}
-	p.seat(j, m, cause)
+	p.seat(j, to, cause)
 }
 
-// seat makes m the machine of j, which leaves what other machines it is on.
-func (p *pass) seat(j *job, m *machine, cause string) {
+// seat gives j its chosen machine; it leaves what other machines it is on.
+func (p *pass) seat(j *job, to choice, cause string) {
 	for _, e := range j.entries {
-		if e.fate == leaves && e.on != m && !e.old.Leaving && e.on.present {
-			e.why += "; moved to " + model.ShortID(m.ID)
+		if e.fate == leaves && e.on != to.m && !e.old.Leaving && e.on.present {
+			e.why += "; moved to " + model.ShortID(to.m.ID)
 		}
 	}
-	why := fmt.Sprintf("fewest units (%d) of the machines that fit", m.load())
-	if m == p.runsAlready(j) {
-		why = "it runs there already"
-	}
-	if cause != "" {
-		why = cause + "; " + why
-	}
-	if e := j.on(m); e != nil {
+	if e := j.on(to.m); e != nil {
 		e.why = "it still runs here"
 		if cause != "" {
 			e.why += ", and " + cause
 		}
 		e.stay()
 	} else {
-		p.put(j, m, why)
+		p.put(j, to.m, because(cause, to.why))
 	}
-	p.evict(m, j)
+	p.evict(to.m, j)
+}
+
+func because(cause, why string) string {
+	if cause == "" {
+		return why
+	}
+	return cause + "; " + why
 }
 
 func (p *pass) put(j *job, m *machine, why string) {
 	e := &entry{job: j, on: m, why: why}
 	e.stay()
 	j.insert(e)
-}
-
-// choose returns the machine that j goes to: one that it is leaving if it fits
-// again, else one that runs it already, else the one with the fewest units that
-// fits; nil if there is none.
-// blocked then reports whether there will be one when another unit has left.
-func (p *pass) choose(j *job) (best *machine, blocked bool) {
-	for _, e := range j.entries {
-		if e.fate == leaves && e.on.present && p.refuses(e.on, j, true).kind == fits {
-			return e.on, false
-		}
-	}
-	if m := p.runsAlready(j); m != nil {
-		return m, false
-	}
-	for _, m := range p.present {
-		if best != nil && m.load() >= best.load() {
-			continue
-		}
-		r := p.refuses(m, j, true)
-		switch r.kind {
-		case fits:
-			best = m
-		case conflictsLeaving:
-			blocked = blocked || r.other.home() != nil
-		}
-	}
-	return best, blocked
 }
 
 // runsAlready returns the machine, the first by id, that runs j with this very text

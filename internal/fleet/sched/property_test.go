@@ -36,7 +36,8 @@ func randomCommand(r *rand.Rand, w *world, now *int) string {
 	name := fmt.Sprintf("%s@%d.service", pick(r, "a", "b", "c"), r.IntN(4))
 	switch r.IntN(10) {
 	case 0, 1:
-		return fmt.Sprintf("machine %s role=%s", id, pick(r, "db", "web"))
+		return fmt.Sprintf("machine %s role=%s rack=%d%s", id, pick(r, "db", "web"), r.IntN(2),
+			pick(r, "", "", " memory=4G", " memory=2G cores=2", " cordon"))
 	case 2:
 		if _, ok := w.machines[id]; ok {
 			return "lose " + id
@@ -46,7 +47,9 @@ func randomCommand(r *rand.Rand, w *world, now *int) string {
 		return "unit " + name + pick(r, "", "", " load", " Type=oneshot", " Global=true",
 			" Conflicts=a@*", " Conflicts=b@1.*", " MachineMetadata=role=db", " MachineOf=a@%i.service",
 			" MachineOf=b@1.service", " Replaces=a@*", " Replaces=b@*", " Replaces=c@*", " MachineID=m1",
-			" Global=true MachineMetadata=role=web", " Bogus=1")
+			" Global=true MachineMetadata=role=web", " Bogus=1",
+			" Memory=1G", " Memory=2G Cores=1", " Cores=0.5 Strategy=pack", " Spread=rack", " Prefers=role=db",
+			" MoveAfter=never", " MoveAfter=1s", " Global=true Memory=1G")
 	case 6:
 		return pick(r, "destroy ", "unload ") + name
 	case 7:
@@ -157,6 +160,35 @@ func TestWhatIsPlacedIsRight(t *testing.T) {
 				if matchAny(units[p.Unit].Req.Conflicts, q.Unit) {
 					return fmt.Errorf("%s is on %s with %s", p.Unit, p.Machine, q.Unit)
 				}
+			}
+		}
+		return nil
+	})
+}
+
+// Nothing is placed where it does not fit, or on a machine that is cordoned.
+func TestWhatIsPlacedHasRoom(t *testing.T) {
+	stories(t, 400, func(before Snapshot, r Result, after Snapshot) error {
+		machines, units := map[string]model.Machine{}, map[string]model.Unit{}
+		for _, m := range before.Machines {
+			machines[m.ID] = m
+		}
+		for _, u := range before.Units {
+			units[u.Name] = u
+		}
+		used := map[string]amount{}
+		for _, p := range after.Placements {
+			req := units[p.Unit].Req
+			used[p.Machine] = used[p.Machine].plus(amount{req.Cores, req.Memory})
+		}
+		for _, d := range r.Decisions {
+			m, req := machines[d.Entry.Machine], units[d.Entry.Unit].Req
+			switch {
+			case d.Op != Place:
+			case m.Cordon != nil:
+				return fmt.Errorf("%s is placed on %s, which is cordoned", d.Entry.Unit, m.ID)
+			case req.Cores > 0 && m.Cores > 0 && used[m.ID].cores > m.Cores, req.Memory > 0 && m.Memory > 0 && used[m.ID].memory > m.Memory:
+				return fmt.Errorf("%s is placed on %s, which has no room: %v", d.Entry.Unit, m.ID, used[m.ID])
 			}
 		}
 		return nil

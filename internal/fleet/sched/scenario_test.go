@@ -91,9 +91,11 @@ func (w *world) carryOut(ds []Decision) {
 
 // command carries out one line of a scenario; decide is the reader's business.
 //
-//	machine ID [KEY=VALUE...]     a machine joins, comes back, or changes its metadata
+//	machine ID [KEY=VALUE...]     a machine joins, comes back, or changes its metadata;
+//	                              cores=, memory=, cordon[=WHY] and drain[=WHY] are of its own
 //	lose ID                       its lease ends
-//	unit NAME [load] [OPTION=VALUE...]   submitted and started; options of [X-Fleet], and Type
+//	unit NAME [load] [OPTION=VALUE...]   submitted and started; options of [X-Fleet], and
+//	                              Type, MemoryMax and CPUQuota of [Service]
 //	start|load|unload|destroy NAME
 //	is NAME MACHINE ACTIVE        the machine reports the generation it was given as carried out
 //	wiped                         the store has lost the schedule; the machines run on
@@ -106,10 +108,9 @@ func (w *world) command(line string) error {
 	f := strings.Fields(line)
 	switch f[0] {
 	case "machine":
-		m := model.Machine{ID: f[1], Metadata: map[string]string{}}
-		for _, kv := range f[2:] {
-			k, v, _ := strings.Cut(kv, "=")
-			m.Metadata[k] = v
+		m, err := parseMachine(f[1], f[2:])
+		if err != nil {
+			return err
 		}
 		w.machines[m.ID] = m
 		delete(w.lost, m.ID)
@@ -167,6 +168,28 @@ func (w *world) command(line string) error {
 	return nil
 }
 
+func parseMachine(id string, words []string) (m model.Machine, err error) {
+	m = model.Machine{ID: id, Metadata: map[string]string{}}
+	for _, word := range words {
+		switch k, v, _ := strings.Cut(word, "="); k {
+		case "cores":
+			m.Cores, err = unitfile.ParseCores(v)
+		case "memory":
+			var n uint64
+			n, err = unitfile.ParseBytes(v)
+			m.Memory = int64(n)
+		case "cordon", "drain":
+			m.Cordon = &model.Cordon{Drain: k == "drain", Why: v}
+		default:
+			m.Metadata[k] = v
+		}
+		if err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
 func (w *world) submit(name string, options []string) {
 	w.gen++
 	desired := model.Launched
@@ -176,7 +199,7 @@ func (w *world) submit(name string, options []string) {
 		switch {
 		case o == "load":
 			desired = model.Loaded
-		case strings.HasPrefix(o, "Type="):
+		case strings.HasPrefix(o, "Type="), strings.HasPrefix(o, "MemoryMax="), strings.HasPrefix(o, "CPUQuota="):
 			text += o + "\n"
 		default:
 			fleet += o + "\n"

@@ -12,16 +12,34 @@
 //
 // # Where a unit goes
 //
-// To the present machine with the fewest units among those that fit, the smallest
-// id of equals; leaving units count, for they still run. A machine that says it runs
-// this very text already goes first, whatever its load: after the loss of a store the
-// units are found where they are. A machine fits if it is
-// the one of MachineID, has all MachineMetadata, runs every unit of MachineOf, runs
-// nothing that conflicts (in either direction; leaving units conflict too) and
-// nothing that replaces the unit. Older requests are placed before younger ones, a
-// unit after those it follows. A global unit goes to every present machine that
-// fits. What is placed stays while its machine fits, however uneven the load; of
-// two units that have come to conflict the older request stays.
+// A machine fits if it is the one of MachineID, has all MachineMetadata, runs every
+// unit of MachineOf, runs nothing that conflicts (in either direction; leaving units
+// conflict too) and nothing that replaces the unit, is not cordoned, and has room.
+// Room is what the machine tells of itself less what is asked for by all that is on
+// it, leaving and global units too; a machine that does not tell has room for
+// anything, and a unit that asks for nothing needs none.
+//
+// Of the present machines that fit a unit goes to the first, by these criteria in
+// this order:
+//
+//  1. one that says it runs this very text already, whatever else: after the loss
+//     of a store the units are found where they are
+//  2. more of what it Prefers
+//  3. fewer instances of its template on all machines that have the same value of
+//     the Spread key; machines without the key come last
+//  4. fewer instances of its template, unless it is packed
+//  5. least load. For a unit that asks for nothing: fewer units, then a lower share
+//     in use; for one that asks: a lower share in use with it, then fewer units. The
+//     share is the larger of those of cores and memory. Strategy=pack is the
+//     reverse: the fullest machine on which it fits
+//  6. the smaller id
+//
+// So a unit that is no instance and asks for nothing goes where the fewest units
+// are, as it always did. Older requests are placed before younger ones, a unit after
+// those it follows. A global unit goes to every present machine that fits. What is
+// placed stays while its machine fits, however uneven the load, and though it may
+// have come to ask for more than there is; of two units that have come to conflict
+// the older request stays.
 //
 // Replaces is an anti-affinity that evicts: the unit may be placed beside one it
 // replaces, which then moves. Units that replace each other in a circle do not

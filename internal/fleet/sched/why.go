@@ -17,28 +17,43 @@ const (
 	fits kind = iota
 	otherMachine
 	lacksMetadata
+	cordoned
 	withoutPeer
 	conflicts
 	conflictsLeaving
 	replaced
+	lacksRoom
+	lacksRoomYet
 )
+
+// lasting reports whether only a change of the machine or of the unit can end it.
+func (k kind) lasting() bool { return k <= cordoned }
 
 // verbs are the words for a kind, for one machine and for several.
 var verbs = [...][2]string{
 	fits:             {"fits", "fit"},
 	otherMachine:     {"is not machine", "are not machine"},
 	lacksMetadata:    {"lacks metadata", "lack metadata"},
+	cordoned:         {"is cordoned", "are cordoned"},
 	withoutPeer:      {"does not run", "do not run"},
 	conflicts:        {"conflicts with", "conflict with"},
 	conflictsLeaving: {"conflicts for now with", "conflict for now with"},
 	replaced:         {"runs", "run"},
+	lacksRoom:        {"lacks room", "lack room"},
+	lacksRoomYet:     {"lacks room until others have left", "lack room until others have left"},
 }
 
 // refusal is why a machine does not fit a unit; the zero value is that it does.
 type refusal struct {
 	kind  kind
 	what  string // the object of the sentence
+	has   string // for lacksRoom: what there is of what it needs
 	other *job   // the unit in the way, for conflicts and replaced
+}
+
+// passes reports whether the machine will fit when another unit has left.
+func (r refusal) passes() bool {
+	return r.kind == lacksRoomYet || r.kind == conflictsLeaving && r.other.home() != nil
 }
 
 // String is the refusal as a sentence about one machine.
@@ -53,14 +68,19 @@ func (r refusal) phrase(machines int) string {
 		return verb + " " + r.other.Name + ", which replaces it"
 	case r.other != nil:
 		return verb + " " + r.other.Name
+	case r.has != "":
+		return verb + " (" + r.what + ", " + r.has + ")"
+	case r.kind == lacksRoom || r.kind == lacksRoomYet:
+		return verb + " (" + r.what + ")"
 	case r.what != "":
 		return verb + " " + r.what
 	}
 	return verb
 }
 
-// refuses says why m does not fit j. With arriving, units that are leaving m are in
-// the way as well; without, j is there already and was not stopped by them.
+// refuses says why m does not fit j. With arriving, what keeps new units from m is in
+// the way as well: a cordon, units that are leaving, and want of room; without, j is
+// there already and stays in spite of these.
 func (p *pass) refuses(m *machine, j *job, arriving bool) refusal {
 	if id := j.Req.MachineID; id != "" && !model.MatchMachine(id, m.ID) {
 		return refusal{kind: otherMachine, what: id}
@@ -70,11 +90,27 @@ func (p *pass) refuses(m *machine, j *job, arriving bool) refusal {
 			return refusal{kind: lacksMetadata}
 		}
 	}
+	if arriving && m.Cordon != nil && j.on(m) == nil {
+		return refusal{kind: cordoned}
+	}
 	for _, peer := range j.Req.MachineOf {
 		if !p.runs(m, peer) {
 			return refusal{kind: withoutPeer, what: peer}
 		}
 	}
+	if m.prickly > 0 || len(j.Req.Conflicts) > 0 {
+		if r := p.company(m, j, arriving); r.kind != fits {
+			return r
+		}
+	}
+	if arriving {
+		return refusal{kind: m.room(j)}
+	}
+	return refusal{}
+}
+
+// company says which unit on m keeps j from being there.
+func (p *pass) company(m *machine, j *job, arriving bool) refusal {
 	for _, e := range m.here {
 		switch {
 		case inConflict(j, e.job):
@@ -83,11 +119,12 @@ func (p *pass) refuses(m *machine, j *job, arriving bool) refusal {
 			return refusal{kind: replaced, other: e.job}
 		}
 	}
-	if arriving {
-		for _, e := range m.leaving {
-			if inConflict(j, e.job) {
-				return refusal{kind: conflictsLeaving, other: e.job}
-			}
+	if !arriving {
+		return refusal{}
+	}
+	for _, e := range m.leaving {
+		if inConflict(j, e.job) {
+			return refusal{kind: conflictsLeaving, other: e.job}
 		}
 	}
 	return refusal{}
@@ -100,8 +137,12 @@ func (p *pass) worded(m *machine, j *job, arriving bool) refusal {
 	switch r.kind {
 	case lacksMetadata:
 		r.what = lacking(m.Metadata, j.Req.Metadata)
+	case cordoned:
+		r.what = cordonText(m.Cordon)
 	case withoutPeer:
 		r.what += p.peerTrouble(j, r.what)
+	case lacksRoom, lacksRoomYet:
+		r.what, r.has = m.shortage(j)
 	}
 	return r
 }
@@ -269,7 +310,11 @@ func count(refusals []refusal) string {
 	}
 	total := make(map[refusal]int)
 	for r, n := range number {
-		if kinds[r.kind] > maxPhrases {
+		switch {
+		case kinds[r.kind] <= maxPhrases:
+		case r.has != "":
+			r.has = ""
+		default:
 			r = refusal{kind: r.kind, what: fmt.Sprintf("one of %d units", kinds[r.kind])}
 		}
 		total[r] += n
