@@ -37,7 +37,7 @@ type hostKeys struct {
 // callback returns the check for one handshake, and the key algorithms to prefer for
 // the host: a server has keys of several kinds, and we want the kind that we know.
 func (h hostKeys) callback(address string) (ssh.HostKeyCallback, []string, error) {
-	known, err := h.load()
+	known, authorities, err := h.load()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,21 +48,37 @@ func (h hostKeys) callback(address string) (ssh.HostKeyCallback, []string, error
 			key = cert.Key
 			verdict = known(hostname, remote, key)
 		}
+		var unknown *knownhosts.KeyError
+		if errors.As(verdict, &unknown) {
+			// An authority's key is not a host's: that it is another one says nothing.
+			unknown.Want = slices.DeleteFunc(unknown.Want, func(k knownhosts.KnownKey) bool { return authorities[k.Line] })
+		}
 		return h.judge(hostname, key, verdict)
 	}
-	return check, preferred(known, address), nil
+	return check, preferred(known, authorities, address), nil
 }
 
-// load reads the known hosts. A file that is not there knows nobody.
-func (h hostKeys) load() (ssh.HostKeyCallback, error) {
-	known, err := knownhosts.New(h.file)
+// load reads the known hosts, and the numbers of the lines about authorities. A file
+// that is not there knows nobody.
+func (h hostKeys) load() (known ssh.HostKeyCallback, authorities map[int]bool, err error) {
+	text, err := os.ReadFile(h.file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return knownhosts.New()
+		known, err = knownhosts.New()
+		return known, nil, err
+	}
+	if err == nil {
+		known, err = knownhosts.New(h.file)
 	}
 	if err != nil {
-		return nil, fault.Hint(fmt.Errorf("read known hosts: %w", err), "correct or remove that line, or name another file with --known-hosts-file")
+		return nil, nil, fault.Hint(fmt.Errorf("read known hosts: %w", err), "correct or remove that line, or name another file with --known-hosts-file")
 	}
-	return known, nil
+	authorities = map[int]bool{}
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		authorities[n] = bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("@cert-authority"))
+	}
+	return known, authorities, nil
 }
 
 // judge says what follows from the library's verdict on a key.
@@ -144,37 +160,39 @@ func (h hostKeys) remember(hostname string, key ssh.PublicKey) error {
 	return atomicfile.Write(h.file, append(old, line...), 0o600)
 }
 
-// preferred are the host key algorithms of the keys that are known of a host, and
-// then all others, so that a changed key is seen as such. nil leaves the order to the
-// library.
-func preferred(known ssh.HostKeyCallback, address string) []string {
+// preferred are the host key algorithms in the order in which we want them: what the
+// known keys of the host are for, then all others, so that a changed key is seen as
+// such. Of an unknown host we want the Ed25519 key, as ssh(1) does.
+func preferred(known ssh.HostKeyCallback, authorities map[int]bool, address string) []string {
+	all := ssh.SupportedAlgorithms().HostKeys
+	var order []string
 	var have *knownhosts.KeyError
 	// No host has this key: the answer lists those that it has.
-	if err := known(address, &net.TCPAddr{}, noKey{}); !errors.As(err, &have) {
-		return nil
-	}
-	var first []string
-	for _, k := range have.Want {
-		first = append(first, algorithmsOf(k.Key.Type())...)
-	}
-	if len(first) == 0 {
-		return nil
-	}
-	for _, a := range ssh.SupportedAlgorithms().HostKeys {
-		if !slices.Contains(first, a) {
-			first = append(first, a)
+	if err := known(address, &net.TCPAddr{}, noKey{}); errors.As(err, &have) {
+		for _, k := range have.Want {
+			order = append(order, algorithmsFor(k.Key.Type(), authorities[k.Line], all)...)
 		}
 	}
-	return first
+	if order == nil {
+		order = []string{ssh.KeyAlgoED25519}
+	}
+	for _, a := range all {
+		if !slices.Contains(order, a) {
+			order = append(order, a)
+		}
+	}
+	return order
 }
 
-// algorithmsOf are the signature algorithms of a key type, also for certificates that
-// such a key has signed or is in.
-func algorithmsOf(keyType string) []string {
+// algorithmsFor are the algorithms by which a host can prove to have a key of that
+// type; or any certificate, if the key is an authority's.
+func algorithmsFor(keyType string, authority bool, all []string) []string {
 	var out []string
-	for _, a := range ssh.SupportedAlgorithms().HostKeys {
-		plain := strings.Replace(a, "-cert-v01@openssh.com", "", 1)
-		if plain == keyType || keyType == ssh.KeyAlgoRSA && (plain == ssh.KeyAlgoRSASHA256 || plain == ssh.KeyAlgoRSASHA512) {
+	for _, a := range all {
+		switch certificate := strings.Contains(a, "-cert-"); {
+		case certificate != authority:
+		case authority, a == keyType,
+			keyType == ssh.KeyAlgoRSA && (a == ssh.KeyAlgoRSASHA256 || a == ssh.KeyAlgoRSASHA512):
 			out = append(out, a)
 		}
 	}

@@ -162,6 +162,36 @@ func TestHostCertificate(t *testing.T) {
 	w.dial()
 }
 
+// A host has a certificate for one key and another key besides. Who knows the authority
+// wants the certificate; who knows the other key, that one.
+func TestCertificateForOneKeyOfTwo(t *testing.T) {
+	authority, plain := newHostKey(t), newHostKey(t)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certified, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &ssh.Certificate{Key: certified.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"127.0.0.1"}, ValidBefore: ssh.CertTimeInfinity}
+	if err := cert.SignCert(rand.Reader, authority); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewCertSigner(cert, certified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := strict(t, func(s *tunneltest.Server) { s.HostKeys = []ssh.Signer{plain, signer} })
+	write(t, w.cfg.KnownHosts, "@cert-authority "+knownhosts.Line([]string{w.server.Addr()}, authority.PublicKey())+"\n")
+	w.dial()
+	w.knows(plain.PublicKey())
+	w.dial()
+	// An authority that has signed nothing here does not make the host a changed one.
+	write(t, w.cfg.KnownHosts, "@cert-authority "+knownhosts.Line([]string{w.server.Addr()}, newHostKey(t).PublicKey())+"\n")
+	w.fails("can't be established")
+}
+
 func TestRevokedKey(t *testing.T) {
 	w := newWorld(t)
 	write(t, w.cfg.KnownHosts, "@revoked * "+strings.TrimPrefix(knownhosts.Line([]string{"x"}, w.server.HostKeys[0].PublicKey()), "x ")+"\n")
