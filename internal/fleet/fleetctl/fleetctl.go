@@ -62,6 +62,7 @@ type session struct {
 	// the tunnel, takes it from here.
 	ctx    context.Context
 	tunnel *tunnel.Client // made by through; nil without --tunnel
+	bySSH  bySSH          // of status and journal
 }
 
 // globals are the flags that every command has.

@@ -122,11 +122,15 @@ func (s *session) status() *cobra.Command {
 	}
 	f.flags(cmd, "text|json")
 	cmd.Flags().StringVar(&machine, "machine", "", "only on this machine (id or its beginning)")
+	s.bySSH.flags(cmd.Flags())
 	return cmd
 }
 
 func (s *session) doStatus(ctx context.Context, f *format, machine string, args []string) error {
 	asJSON, err := f.asJSON("text")
+	if err == nil {
+		err = checkPort(s.bySSH.port)
+	}
 	if err != nil || len(args) == 0 {
 		return err
 	}
@@ -226,7 +230,7 @@ func (s *session) oneStatus(ctx context.Context, name, machine string) (string, 
 	worst := 0
 	for _, id := range machines {
 		var text strings.Builder
-		code, err := s.client.Status(ctx, &text, name, id)
+		code, err := s.statusOf(ctx, &text, name, id)
 		if err != nil {
 			return "", 0, fmt.Errorf("status of %s on %s: %w", name, shortID(id, false), err)
 		}
@@ -371,6 +375,8 @@ func (s *session) journal() *cobra.Command {
 	f.BoolVar(&j.follow, "f", false, "same as --follow")
 	_ = f.MarkHidden("f") // it exists: defined above
 	f.StringVar(&j.machine, "machine", "", "the log of this machine (id or its beginning)")
+	s.bySSH.flags(f)
+	f.BoolVar(&s.bySSH.sudo, "sudo", false, "ask the machine over SSH, and read its journal with sudo")
 	j.format.flags(cmd, "short|cat|json")
 	return cmd
 }
@@ -385,6 +391,9 @@ func (s *session) doJournal(ctx context.Context, j *journaling, args []string) e
 	}
 	if j.lines < 0 {
 		return fault.Usage("--lines %d: want 0 or more", j.lines)
+	}
+	if err := checkPort(s.bySSH.port); err != nil {
+		return err
 	}
 	if args, err = expandBraces(args); err != nil {
 		return err
@@ -412,7 +421,14 @@ func (s *session) doJournal(ctx context.Context, j *journaling, args []string) e
 		return fault.Hint(sentence("Unit %s does not appear to be running.", name),
 			"the log of a machine that ran it: fleetctl journal --machine MACHINE %s", name)
 	}
-	return s.printJournals(ctx, j, name, machines)
+	if s.bySSH.wanted() {
+		return s.journalOf(ctx, j, name, machines)
+	}
+	err = s.printJournals(ctx, j, name, machines)
+	if isClassic(err) {
+		return s.journalOf(ctx, j, name, machines)
+	}
+	return err
 }
 
 // printJournals prints the logs of the unit on the machines: following, as lines

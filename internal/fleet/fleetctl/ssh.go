@@ -54,8 +54,8 @@ func (s *session) ssh() *cobra.Command {
 }
 
 func (s *session) doSSH(ctx context.Context, o *sshing, args []string) error {
-	if o.port < 0 || o.port > 65535 {
-		return fault.Usage("--ssh-port %d: want a number from 1 to 65535", o.port)
+	if err := checkPort(o.port); err != nil {
+		return err
 	}
 	if o.machine != "" && o.unit != "" {
 		return fault.Usage("--machine and --unit: give one of them")
@@ -65,6 +65,13 @@ func (s *session) doSSH(ctx context.Context, o *sshing, args []string) error {
 		return err
 	}
 	return s.sshRun(ctx, m, o.port, tunnel.Command{Line: strings.Join(args, " "), ForwardAgent: o.forwardAgent})
+}
+
+func checkPort(port int) error {
+	if port < 0 || port > 65535 {
+		return fault.Usage("--ssh-port %d: want a number from 1 to 65535", port)
+	}
+	return nil
 }
 
 // keepRemoteCommand puts "--" before the command that ssh is to run on a machine, and
@@ -225,12 +232,7 @@ func (s *session) machineOfUnit(ctx context.Context, name string, machines []api
 // its exit code is ours.
 func (s *session) sshRun(ctx context.Context, m api.Machine, port int, cmd tunnel.Command) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.env.Stdin, s.env.Stdout, s.env.Stderr
-	code, err := 0, error(nil)
-	if s.isHere(m) {
-		code, err = s.runHere(cmd)
-	} else {
-		code, err = s.runThere(ctx, m, port, cmd)
-	}
+	code, err := s.execOn(ctx, m, port, cmd)
 	switch {
 	case err != nil:
 		return fault.Code(code, err)
@@ -238,6 +240,14 @@ func (s *session) sshRun(ctx context.Context, m api.Machine, port int, cmd tunne
 		return fault.Code(code, fault.ErrSilent)
 	}
 	return nil
+}
+
+// execOn runs a command on a machine and returns its exit code.
+func (s *session) execOn(ctx context.Context, m api.Machine, port int, cmd tunnel.Command) (int, error) {
+	if s.isHere(m) {
+		return s.runHere(cmd)
+	}
+	return s.runThere(ctx, m, port, cmd)
 }
 
 // machineIDFile tells which machine this is: machine-id(5).
