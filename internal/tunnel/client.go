@@ -306,14 +306,32 @@ func (c *Client) lost(err error) error {
 // DialContext connects to a port ("tcp") or a unix socket ("unix") as seen from the
 // server.
 func (c *Client) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var conn net.Conn
+	var err error
 	if network == "unix" {
-		return c.dialSocket(ctx, address)
+		conn, err = c.dialSocket(ctx, address)
+	} else if conn, err = c.ssh.DialContext(ctx, network, address); err != nil {
+		err = c.dialError(address, err)
 	}
-	conn, err := c.ssh.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, c.dialError(address, err)
+		return nil, err
 	}
-	return conn, nil
+	return &carried{Conn: conn, by: c}, nil
+}
+
+// carried is a connection over the server, whose end may be the server's.
+type carried struct {
+	net.Conn
+	by *Client
+}
+
+// Read returns an ErrGone where the server has gone silent.
+func (c *carried) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = c.by.lost(err)
+	}
+	return n, err
 }
 
 func (c *Client) dialError(address string, err error) error {

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -270,6 +272,25 @@ func TestPortThroughTheServer(t *testing.T) {
 	}
 	l.Close()
 	if _, err := ask(t, newWorld(t).dial(), "tcp", l.Addr().String()); err == nil || !strings.Contains(err.Error(), "cannot be reached from core@") {
+		t.Error(err)
+	}
+}
+
+// A connection that waits for an answer is told that the server fell silent.
+func TestConnectionOfAServerThatFallsSilent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := newWorld(t)
+	w.cfg.KeepAlive = 30 * time.Millisecond
+	conn, err := w.dial().DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server.Silence()
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, ErrGone) {
 		t.Error(err)
 	}
 }

@@ -116,9 +116,6 @@ func (c *commandConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite tells the other side that no more comes.
-func (c *commandConn) CloseWrite() error { return c.in.Close() }
-
 func (c *commandConn) Close() error { return c.session.Close() }
 
 // The rest of net.Conn. Neither net/http nor crypto/tls need deadlines: they close

@@ -28,6 +28,7 @@ func (s *session) completeUnitsAndFiles(cmd *cobra.Command, args []string, typed
 func (s *session) unitsWith(ctx context.Context, typed string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeLimit)
 	defer cancel()
+	s.ctx, s.unattended = ctx, true
 	names, err := s.unitNames(ctx)
 	if err != nil {
 		return nil
@@ -39,4 +40,27 @@ func (s *session) unitsWith(ctx context.Context, typed string) []string {
 		}
 	}
 	return fits
+}
+
+// completeTargets offers what ssh goes to: machines and units.
+func (s *session) completeTargets(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 { // the rest is the command's
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	fits := s.unitsWith(cmd.Context(), typed)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeLimit)
+	defer cancel()
+	if s.client == nil {
+		return fits, cobra.ShellCompDirectiveNoFileComp
+	}
+	machines, err := s.client.Machines(ctx)
+	if err != nil {
+		return fits, cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, m := range machines {
+		if strings.HasPrefix(m.ID, typed) {
+			fits = append(fits, m.ID+"\t"+m.PrimaryIP)
+		}
+	}
+	return fits, cobra.ShellCompDirectiveNoFileComp
 }

@@ -63,6 +63,9 @@ type session struct {
 	ctx    context.Context
 	tunnel *tunnel.Client // made by through; nil without --tunnel
 	bySSH  bySSH          // of status and journal
+	// unattended: nobody can be asked or told anything, for it is a shell that asks
+	// us to complete a word.
+	unattended bool
 }
 
 // globals are the flags that every command has.

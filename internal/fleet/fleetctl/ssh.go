@@ -40,7 +40,7 @@ func (s *session) ssh() *cobra.Command {
 			"  fleetctl ssh hello\n" +
 			"  fleetctl ssh 32a89c4b systemctl --failed\n" +
 			"  fleetctl ssh --unit hello journalctl -n 50",
-		ValidArgsFunction: s.completeUnits,
+		ValidArgsFunction: s.completeTargets,
 		RunE:              s.reporting(func(ctx context.Context, args []string) error { return s.doSSH(ctx, o, args) }),
 	}
 	f := cmd.Flags()

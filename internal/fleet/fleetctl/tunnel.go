@@ -49,8 +49,11 @@ func (s *session) sshConfig(at tunnel.Address) (tunnel.Config, error) {
 		AnyHostKey:  !r.strict,
 		Home:        s.env.Getenv("HOME"),
 		AgentSocket: s.env.Getenv("SSH_AUTH_SOCK"),
-		Warn:        s.warn,
 	}
+	if s.unattended {
+		return cfg, nil
+	}
+	cfg.Warn = s.warn
 	if t := tunnel.TerminalOf(s.env.Stdin, s.env.Stderr); t != nil {
 		cfg.Terminal = t
 	}
