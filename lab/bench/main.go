@@ -1,14 +1,18 @@
 // Command bench measures the cluster on lab machines and prints each figure as a
-// ratio to what it runs beside it: systemd alone, on the same machine, in the same
-// run. "make bench" calls it; it needs root.
+// ratio to what ran beside it, round by round in the same run: systemd alone on one
+// machine, which is the limit, and Docker Swarm on the same machines. "make bench" calls
+// it; it needs root.
 //
 //	start one unit     fleetctl start UNIT until active, against writing the file
 //	                   and systemctl start UNIT
 //	start 50, 100      fleetctl start web@{1..N}, against systemctl start of as many
+//	containers         the same with a unit that runs a container, against as many
+//	                   docker service create until their tasks run
 //	idle               writes to the store a minute, CPU and memory of each daemon
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -26,12 +30,14 @@ func main() {
 	exe := flag.String("flotilla", "bin/flotilla", "the binary to measure")
 	sizes := flag.String("machines", "1,3", "cluster sizes, comma separated")
 	rounds := flag.Int("rounds", 50, "how many single starts")
+	pairs := flag.Int("pairs", 5, "how many rounds of everything else")
+	swarm := flag.Bool("swarm", true, "with Docker Swarm, where there is more than one machine")
 	name := flag.String("name", "bench", "the lab's name: its machines are called NAME1, NAME2...")
 	idle := flag.Duration("idle", time.Minute, "how long to watch the idle cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{ctx: ctx, exe: *exe, name: *name, rounds: *rounds, idle: *idle}
+	b := &bench{ctx: ctx, exe: *exe, name: *name, rounds: *rounds, pairs: *pairs, swarm: *swarm, idle: *idle}
 	if err := b.run(strings.Split(*sizes, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -42,7 +48,9 @@ type bench struct {
 	ctx    context.Context
 	exe    string
 	name   string
-	rounds int
+	rounds int // of single starts
+	pairs  int // of the rest
+	swarm  bool
 	idle   time.Duration
 }
 
@@ -73,13 +81,11 @@ func (b *bench) cluster(n int) (err error) {
 		}
 	}()
 	fmt.Printf("\n%d machine(s)\n", n)
-	fmt.Printf("%-28s %12s %12s %8s\n", "", "flotilla", "systemd", "ratio")
-	for _, step := range []func() error{b.single, func() error { return b.bulk(50) }, func() error { return b.bulk(100) }, func() error { return b.quiet(n) }} {
-		if err := step(); err != nil {
-			return err
-		}
+	fmt.Printf("%-44s %10s   %-10s %10s   %5s\n", "", "flotilla", "beside it", "", "ratio")
+	if err := b.starts(n); err != nil {
+		return err
 	}
-	return nil
+	return b.quiet(n)
 }
 
 func (b *bench) lab(args ...string) (string, error) {
@@ -99,87 +105,15 @@ func (b *bench) on(number int, script string) (string, error) {
 	return string(out), nil
 }
 
-const service = `[Service]
-ExecStart=/bin/sleep infinity
-`
-
-// timed runs the scripts on the first machine in one shell and returns the seconds each took, as
-// the shell there saw it: starting the shell is not part of it.
-func (b *bench) timed(prepare string, scripts []string) ([]time.Duration, error) {
-	var s strings.Builder
-	s.WriteString("set -e\ncd /tmp\n" + prepare + "\n")
-	for _, script := range scripts {
-		fmt.Fprintf(&s, "t=$(date +%%s%%N); %s >/dev/null; echo took $(( $(date +%%s%%N) - t ))\n", script)
-	}
-	out, err := b.sh(s.String())
-	if err != nil {
-		return nil, err
-	}
-	var took []time.Duration
-	for line := range strings.Lines(out) {
-		if ns, ok := strings.CutPrefix(strings.TrimSpace(line), "took "); ok {
-			n, err := strconv.ParseInt(ns, 10, 64)
-			if err != nil {
-				return nil, err
-			}
-			took = append(took, time.Duration(n))
-		}
-	}
-	if len(took) != len(scripts) {
-		return nil, fmt.Errorf("%d of %d timings came back:\n%s", len(took), len(scripts), out)
-	}
-	return took, nil
-}
-
-func (b *bench) single() error {
-	var ours, bare []string
-	for i := range b.rounds {
-		ours = append(ours, fmt.Sprintf("fleetctl start one-%d.service", i))
-		bare = append(bare, fmt.Sprintf("cp bare.service /run/systemd/system/bare-%d.service && systemctl start bare-%d.service", i, i))
-	}
-	write := "cat > bare.service <<'E'\n" + service + "E\nfor i in $(seq 0 " + strconv.Itoa(b.rounds) + "); do cp bare.service one-$i.service; done"
-	a, err := b.timed(write, ours)
-	if err != nil {
-		return err
-	}
-	s, err := b.timed(write, bare)
-	if err != nil {
-		return err
-	}
-	row("start one unit, p50", quantile(a, 0.50), quantile(s, 0.50))
-	row("start one unit, p99", quantile(a, 0.99), quantile(s, 0.99))
-	_, err = b.sh(fmt.Sprintf("cd /tmp; fleetctl destroy one-{0..%d}.service; systemctl stop bare-{0..%d}.service; rm -f /run/systemd/system/bare-*", b.rounds-1, b.rounds-1))
-	return err
-}
-
-func (b *bench) bulk(n int) error {
-	write := "cat > bulk@.service <<'E'\n" + service + "E"
-	a, err := b.timed(write, []string{fmt.Sprintf("fleetctl start bulk@{1..%d}.service", n)})
-	if err != nil {
-		return err
-	}
-	s, err := b.timed(write, []string{fmt.Sprintf("cp bulk@.service /run/systemd/system/bare@.service && systemctl start bare@{1..%d}.service", n)})
-	if err != nil {
-		return err
-	}
-	row(fmt.Sprintf("start %d units", n), a[0], s[0])
-	_, err = b.sh(fmt.Sprintf("fleetctl destroy bulk@{1..%d}.service; systemctl stop bare@{1..%d}.service; rm -f /run/systemd/system/bare@*", n, n))
-	return err
-}
-
-func row(what string, ours, bare time.Duration) {
-	fmt.Printf("%-28s %12s %12s %7.1fx\n", what, ours.Round(100*time.Microsecond), bare.Round(100*time.Microsecond), float64(ours)/float64(bare))
-}
-
 // quantile of a copy, by nearest rank.
-func quantile(d []time.Duration, q float64) time.Duration {
+func quantile[T cmp.Ordered](d []T, q float64) T {
 	s := slices.Sorted(slices.Values(d))
 	return s[min(len(s)-1, int(q*float64(len(s))))]
 }
 
 // quiet watches a cluster that does nothing but run ten units.
 func (b *bench) quiet(n int) error {
-	if _, err := b.sh("cd /tmp; fleetctl start bulk@{1..10}.service"); err != nil {
+	if _, err := b.sh("cd /tmp; " + prepare(plainUnit) + "\nfleetctl start ours@{1..10}.service"); err != nil {
 		return err
 	}
 	before, err := b.daemons(n)
