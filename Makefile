@@ -8,9 +8,10 @@ export CGO_ENABLED := 0
 
 # What the lab tests and the demonstration use, as command:package.
 LAB_NEEDS  := systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 nft:nftables \
-              busybox:busybox-static dockerd:docker.io pgrep:procps /usr/sbin/sshd:openssh-server
+              busybox:busybox-static dockerd:docker.io pgrep:procps \
+              sshd:openssh-server curl:curl script:bsdutils /usr/sbin/sshd:openssh-server
 TEST_NEEDS := $(LAB_NEEDS) /usr/bin/etcd:etcd-server /usr/bin/etcdctl:etcd-client \
-              /usr/share/pam-configs/systemd:libpam-systemd curl:curl
+              /usr/share/pam-configs/systemd:libpam-systemd
 
 .PHONY: check
 check: fmt vet staticcheck fast ## the quick check before a commit (default)
@@ -63,7 +64,7 @@ demo: ## three machines, a unit, a power cut: the whole story in a minute or two
 
 .PHONY: bench
 bench: build bench-store ## the figures that the documents quote (root: lab machines)
-	@scripts/need $(LAB_NEEDS) curl:curl
+	@scripts/need $(LAB_NEEDS)
 	$(GO) run ./lab/bench $(BENCH_ARGS)
 
 .PHONY: bench-store
