@@ -12,8 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // The images that the talks' units pull, at a registry of the lab's own: no other can be
@@ -169,28 +167,13 @@ func (c *cluster) withRegistry() {
 }
 
 // listenInLab listens on the lab's end of the machines' network.
-func listenInLab(port string) (net.Listener, error) {
-	type result struct {
-		l   net.Listener
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		fd, err := unix.Open("/run/netns/"+lab.Namespace(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd)
-		}
-		if err != nil {
-			done <- result{nil, fmt.Errorf("enter the lab's network: %w", err)}
-			return
-		}
-		l, err := net.Listen("tcp", "10.10.1.254:"+port)
-		done <- result{l, err}
-	}()
-	r := <-done
-	return r.l, r.err
+func listenInLab(port string) (l net.Listener, err error) {
+	err = inLab(func() error {
+		var err error
+		l, err = net.Listen("tcp", "10.10.1.254:"+port)
+		return err
+	})
+	return l, err
 }
 
 // What a registry hands out is what its digests say.
