@@ -208,7 +208,7 @@ func (s *State) turn(r Request) (Answer, []Write) {
 	case r.Method == "DELETE" && !s.enabled:
 		return refusal(409, "already disabled"), nil
 	case r.Method == "DELETE":
-		return Answer{Status: 200}, []Write{{Key: switchKey, Delete: true}}
+		return Answer{Status: 200}, []Write{{Key: SwitchKey, Delete: true}}
 	case s.enabled:
 		return refusal(409, "already enabled"), nil
 	}

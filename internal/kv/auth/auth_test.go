@@ -126,7 +126,7 @@ func TestSwitchAndPassword(t *testing.T) {
 // What cannot be read opens nothing.
 func TestDamagedRecords(t *testing.T) {
 	s := Load([]Record{
-		{Key: switchKey, Value: "{"},
+		{Key: SwitchKey, Value: "{"},
 		{Key: userPrefix + "root", Value: "{"},
 		{Key: userPrefix + "alice", Value: `{"password":"h","roles":["broken"]}`},
 		{Key: rolePrefix + "broken", Value: `{"kv":{"read":"/*"}}`},
@@ -281,7 +281,7 @@ func FuzzBodies(f *testing.F) {
 				t.Error("a change does not move the version")
 			}
 			for _, w := range writes {
-				if !strings.HasPrefix(w.Key, RecordsStart) || w.Key == switchKey {
+				if !strings.HasPrefix(w.Key, RecordsStart) || w.Key == SwitchKey {
 					t.Errorf("writes %q", w.Key)
 				}
 			}

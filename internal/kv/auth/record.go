@@ -15,7 +15,9 @@ const (
 	// RevisionKey is put with every change; its revision is the state's version.
 	RevisionKey = RecordsStart + "revision"
 
-	switchKey  = RecordsStart + "enabled"
+	// SwitchKey is there while authentication is on.
+	SwitchKey = RecordsStart + "enabled"
+
 	userPrefix = RecordsStart + "users/"
 	rolePrefix = RecordsStart + "roles/"
 )
@@ -65,7 +67,7 @@ func Load(records []Record) *State {
 		switch {
 		case r.Key == RevisionKey:
 			s.version = r.Revision
-		case r.Key == switchKey:
+		case r.Key == SwitchKey:
 			s.enabled = true
 			s.secret = decodeSecret(r.Value)
 		case strings.HasPrefix(r.Key, userPrefix):
@@ -111,5 +113,5 @@ func put(key string, v any) Write {
 }
 
 func putSwitch(secret []byte) Write {
-	return put(switchKey, switchRecord{base64.StdEncoding.EncodeToString(secret)})
+	return put(SwitchKey, switchRecord{base64.StdEncoding.EncodeToString(secret)})
 }

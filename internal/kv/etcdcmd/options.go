@@ -29,6 +29,9 @@ type options struct {
 	fallback                  string // fallbackProxy or fallbackExit
 	proxy                     string // proxyOff, proxyReadonly or proxyOn
 	proxyWait                 proxyWaits
+	proxyUser                 string // "": the proxy is nobody
+	proxyPasswordFile         string
+	proxyPassword             string // from the environment
 
 	// The addresses as etcd 0.4 took them, HOST:PORT each; "" if not given.
 	addr, bindAddr, peerAddr, peerBindAddr string
@@ -149,6 +152,7 @@ func (o *options) isSet(name string) bool { return flags.IsSet(o.flags, name) }
 // so on. An empty variable counts as unset.
 func (o *options) fromEnv(env applet.Env) error {
 	var errs []error
+	o.proxyPassword = env.Getenv(proxyPasswordVariable)
 	o.flags.VisitAll(func(f *flag.Flag) {
 		key := flags.FlagToEnv("ETCD", f.Name)
 		value := env.Getenv(key)

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,8 @@ func (o *options) discoveryFlags() {
 
 func (o *options) proxyFlags() {
 	fs := o.flags
+	fs.StringVar(&o.proxyUser, "proxy-user", "", "`NAME` of a user with the role root, for a proxy to be towards the members: with it the proxy answers reads itself while authentication is on. The password is in --proxy-password-file or in $"+proxyPasswordVariable+".")
+	fs.StringVar(&o.proxyPasswordFile, "proxy-password-file", "", "`FILE` with the password of --proxy-user; a newline at its end does not count.")
 	fs.Var(choice(&o.proxy, proxyOff, proxyReadonly, proxyOn), "proxy", "'on' to serve clients without being a member, 'readonly' to refuse their writes, or 'off'. A data directory stays what it was first used for.")
 	for _, f := range []struct {
 		to    *uint
@@ -57,6 +60,30 @@ func (o *options) proxyFlags() {
 	} {
 		fs.UintVar(f.to, f.name, f.value, f.usage)
 	}
+}
+
+// proxyPasswordVariable holds the password of --proxy-user: on a command line everybody
+// on the machine could read it.
+const proxyPasswordVariable = "ETCD_PROXY_PASSWORD"
+
+// proxySecret is the password of --proxy-user, "" without a user.
+func (o *options) proxySecret() (string, error) {
+	switch {
+	case o.proxyUser == "" && o.proxyPasswordFile != "":
+		return "", fault.Usage("--proxy-password-file without --proxy-user")
+	case o.proxyUser == "":
+		return "", nil
+	case o.proxyPasswordFile == "" && o.proxyPassword == "":
+		return "", fault.Code(fault.ExitUsage, fault.Hint(fmt.Errorf("--proxy-user %s has no password", o.proxyUser),
+			"give --proxy-password-file, or set %s", proxyPasswordVariable))
+	case o.proxyPasswordFile == "":
+		return o.proxyPassword, nil
+	}
+	raw, err := os.ReadFile(o.proxyPasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read the password of --proxy-user %s: %w", o.proxyUser, err)
+	}
+	return strings.TrimRight(string(raw), "\r\n"), nil
 }
 
 // choice is a flag with a few values, the first of them being the default.
@@ -141,6 +168,10 @@ func (o *options) proxyConfig(log *slog.Logger) (proxy.Config, error) {
 	if members.Empty() && members.TrustedCAFile == "" {
 		members = e.PeerTLSInfo
 	}
+	password, err := o.proxySecret()
+	if err != nil {
+		return proxy.Config{}, err
+	}
 	w := o.proxyWait
 	ms := func(n uint) time.Duration { return time.Duration(n) * time.Millisecond }
 	return proxy.Config{
@@ -151,6 +182,8 @@ func (o *options) proxyConfig(log *slog.Logger) (proxy.Config, error) {
 		ReadOnly:    o.proxy == proxyReadonly,
 		ClientTLS:   members,
 		PeerTLS:     e.PeerTLSInfo,
+		User:        o.proxyUser,
+		Password:    password,
 		FailureWait: ms(w.failure), Refresh: ms(w.refresh), DialTimeout: ms(w.dial),
 		ReadTimeout: ms(w.read), WriteTimeout: ms(w.write),
 		Origins: e.CORS, Hosts: e.HostWhitelist,

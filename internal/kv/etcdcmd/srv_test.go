@@ -179,6 +179,9 @@ func TestDiscoveryBySRVFails(t *testing.T) {
 	serveDNS(t, zone{ports: []int{1}})
 	for _, test := range []struct{ args, want string }{
 		{"--proxy on --discovery-srv elsewhere.test", "look up the members of elsewhere.test"},
+		{"--proxy on --initial-cluster a=http://127.0.0.1:1 --proxy-user root", "--proxy-user root has no password"},
+		{"--proxy on --initial-cluster a=http://127.0.0.1:1 --proxy-user root --proxy-password-file /none", "read the password of --proxy-user root"},
+		{"--proxy on --initial-cluster a=http://127.0.0.1:1 --proxy-password-file /none", "--proxy-password-file without --proxy-user"},
 		{"--name m9 --discovery-srv cluster.test", `cannot find local etcd member "m9" in SRV records`},
 	} {
 		args := append(strings.Fields(test.args), "--data-dir", filepath.Join(t.TempDir(), "data"),

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flotilla/internal/kv/auth"
@@ -28,6 +30,10 @@ type Config struct {
 	// Client speaks to the v3 store past the gate: an in-process client.
 	Client *clientv3.Client
 	Log    *slog.Logger
+	// Remote: Client comes to the store through the gates of its members, as a user
+	// who should have the role root. As soon as it is refused, or not shown what counts,
+	// this gate cannot tell who may come in.
+	Remote bool
 	// EngineAuth tells whether the engine's own authentication is on; nil: never.
 	EngineAuth func() bool
 	// Cost is bcrypt's, for new passwords; 0 means 10, as it always was: some 60 ms.
@@ -109,6 +115,9 @@ func (g *Gate) Run(ctx context.Context, ready func()) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if g.cfg.Remote && refusedAsUser(err) {
+			g.forget()
+		}
 		if !failing {
 			g.cfg.Log.Warn("cannot follow the store's users and roles; trying again until it works", "err", err)
 			failing = true
@@ -132,6 +141,9 @@ func (g *Gate) follow(ctx context.Context, following func()) error {
 	for _, kv := range resp.Kvs {
 		records[string(kv.Key)] = auth.Record{Key: string(kv.Key), Value: string(kv.Value), Revision: kv.ModRevision}
 	}
+	if g.cfg.Remote && withheldIn(records) {
+		return errNotShown
+	}
 	g.install(records)
 	following()
 	ctx, cancel := context.WithCancel(ctx)
@@ -149,6 +161,9 @@ func (g *Gate) follow(ctx context.Context, following func()) error {
 				records[key] = auth.Record{Key: key, Value: string(e.Kv.Value), Revision: e.Kv.ModRevision}
 			}
 		}
+		if _, on := records[auth.SwitchKey]; on && g.cfg.Remote && g.Open() {
+			return errNotShown // nor were the users and roles of before
+		}
 		g.install(records)
 	}
 	return errors.New("watch users and roles: the watch has ended")
@@ -163,6 +178,47 @@ func (g *Gate) read(ctx context.Context) (*clientv3.GetResponse, error) {
 		return nil, fmt.Errorf("read users and roles: %w", err)
 	}
 	return resp, nil
+}
+
+// errNotShown: while authentication is off the values of the records are withheld, so
+// that they have to be read anew when it is switched on.
+var errNotShown = errors.New("authentication has been switched on: users and roles have to be read anew")
+
+// withheldIn reports whether the records say that authentication is on, and are not
+// shown all the same.
+func withheldIn(records map[string]auth.Record) bool {
+	r, on := records[auth.SwitchKey]
+	return on && r.Value == ""
+}
+
+// refusedAsUser reports whether the members' gates have refused this one.
+func refusedAsUser(err error) bool {
+	if errors.Is(err, errNotShown) {
+		return true
+	}
+	for _, refusal := range []error{rpctypes.ErrUserEmpty, rpctypes.ErrPermissionDenied, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthFailed} {
+		if strings.Contains(err.Error(), refusal.Error()) { // a watch tells the reason as a text
+			return true
+		}
+	}
+	return false
+}
+
+// forget ends what was allowed, until the state is read again.
+func (g *Gate) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state = nil
+	for h := range g.holds {
+		delete(g.holds, h)
+		h.end()
+	}
+}
+
+// Knows reports whether the gate can tell who may come in.
+func (g *Gate) Knows() bool {
+	_, err := g.current()
+	return err == nil
 }
 
 // install puts a new state in place and ends what it no longer allows.

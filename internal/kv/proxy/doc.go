@@ -13,10 +13,12 @@
 // and keeps the peer URLs in DATA/proxy/cluster, where a later start finds them
 // before it looks at flags.
 //
-// While users and passwords count (/v2/auth/enable), members answer all reads, too:
-// they judge the credentials, which are passed on as they come. The proxy asks a
-// member every second whether that is so, and ends its own watches when it is; for
-// that second it still answers. v3 calls carry their own credentials.
+// While users and passwords count (/v2/auth/enable), a proxy with a user of its own,
+// which has the role root, judges the credentials of reads as a member does; a
+// client's certificate counts for nothing here. Without one, members answer all reads,
+// too: credentials are passed on as they come. That the switch is turned on it hears by a
+// watch, and then ends its own watches; that it is turned off by asking a member every
+// second. v3 calls carry their own credentials.
 //
 // Towards members the proxy shows the certificate that it shows its clients, or the
 // one for peers if it has no other, as etcd's proxy did.

@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"flotilla/internal/kv/auth"
+	"flotilla/internal/kv/gate"
 	"flotilla/internal/kv/mvcc"
 	"flotilla/internal/kv/v2http"
 )
@@ -27,21 +29,24 @@ import (
 const (
 	// statusTimeout is how long a member may take to say where it stands.
 	statusTimeout = 3 * time.Second
-	// authEvery is how often a member is asked whether users and passwords count.
-	authEvery = time.Second
+	// authEvery is how often a member is asked whether users and passwords count, and
+	// authSeldom the same while a watch would tell.
+	authEvery  = time.Second
+	authSeldom = 10 * time.Second
 	// catchUp is how long a read waits for the gateway to see what its client may
 	// have heard of; then a member is asked.
 	catchUp = 100 * time.Millisecond
 )
 
 // gateway answers reads of the key space in this process. It cannot do so before
-// it has read the store, and may not while users and passwords count: only members
-// can tell who may read what.
+// it has read the store, and may not while users and passwords count, unless it has a
+// gate: without a user of its own only members can tell who may read what.
 type gateway struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
 	client *clientv3.Client // nil until the members are known
+	guard  *gate.Gate       // nil: there is no user to read users and roles as
 	end    func()           // stops everything
 
 	// These are there only while the gateway may answer.
@@ -90,6 +95,8 @@ func newClient(clients []string, p *Proxy) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints:            clients,
 		TLS:                  p.clientTLS,
+		Username:             p.cfg.User,
+		Password:             p.cfg.Password,
 		DialTimeout:          statusTimeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
@@ -128,12 +135,27 @@ func (g *gateway) start(ctx context.Context, client *clientv3.Client, p *Proxy) 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.client = client
-	wg.Go(func() { g.watchAuth(ctx, p.to) })
+	if p.cfg.User != "" {
+		g.guard = gate.New(gate.Config{Client: client, Log: g.log, Remote: true})
+		g.open, g.leave = context.WithCancel(ctx)
+		g.run(g.open)
+		wg.Go(func() { g.keepGate(ctx) })
+	} else {
+		wg.Go(func() { g.watchAuth(ctx, p.to) })
+	}
 	g.end = func() {
 		cancel()
 		wg.Wait()
 		g.stores.Wait()
 		client.Close()
+	}
+}
+
+// keepGate follows users and roles.
+func (g *gateway) keepGate(ctx context.Context) {
+	err := g.guard.Run(ctx, func() { g.log.Info("users and passwords are judged here") })
+	if err != nil {
+		g.log.Error("the gate has ended", "err", err)
 	}
 }
 
@@ -145,7 +167,11 @@ func (g *gateway) run(ctx context.Context) {
 		Active:      func() bool { return false }, // the members keep house
 		KeepHistory: true,
 	})
-	g.store, g.handler = store, v2http.New(v2http.Config{Store: store, Info: info{g: g}, Log: g.log})
+	cfg := v2http.Config{Store: store, Info: info{g: g}, Log: g.log}
+	if g.guard != nil {
+		cfg.Gate = g.guard
+	}
+	g.store, g.handler = store, v2http.New(cfg)
 	g.stores.Go(func() {
 		if err := store.Run(ctx, func() { g.log.Info("reads are answered here", "index", store.Index()) }); err != nil {
 			g.log.Error("the gateway has ended", "err", err)
@@ -163,22 +189,50 @@ func (g *gateway) stop() {
 	end()
 }
 
-// watchAuth keeps an eye on whether users and passwords count. While no member
-// tells, it stays as it was.
+// watchAuth keeps an eye on whether users and passwords count: by a watch of the
+// switch while they do not, and by asking, now and then, since a member may be silent.
+// While they do, only asking is left. While no member tells, it stays as it was.
 func (g *gateway) watchAuth(ctx context.Context, to http.RoundTripper) {
-	tick := time.NewTicker(authEvery)
-	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
+		watching, cancel := context.WithCancel(ctx)
+		switched := g.watchSwitch(watching)
 		on, err := authOn(ctx, to)
 		if err == nil {
 			g.admit(ctx, !on)
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+		pause := authEvery
+		if err == nil && !on {
+			pause = authSeldom
 		}
+		select {
+		case <-switched:
+			g.admit(ctx, false)
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		cancel()
 	}
+}
+
+// watchSwitch returns a channel that is closed when the switch is turned on. It has
+// been seen off by then: who may not watch it is told that it is on.
+func (g *gateway) watchSwitch(ctx context.Context) <-chan struct{} {
+	events := g.client.Watch(clientv3.WithRequireLeader(ctx), auth.SwitchKey, clientv3.WithCreatedNotify())
+	select { // before the question is asked, so that no moment is between the two
+	case <-events:
+	case <-time.After(askTimeout):
+	case <-ctx.Done():
+	}
+	switched := make(chan struct{})
+	go func() {
+		for resp := range events {
+			if len(resp.Events) > 0 || errors.Is(resp.Err(), rpctypes.ErrUserEmpty) {
+				close(switched)
+				return
+			}
+		}
+	}()
+	return switched
 }
 
 // admit lets the gateway answer, or ends what it answers.
@@ -237,8 +291,11 @@ func (g *gateway) local(w http.ResponseWriter, r *http.Request, stale bool) bool
 		return false
 	}
 	g.mu.Lock()
-	handler, store, open := g.handler, g.store, g.open
+	handler, store, open, guard := g.handler, g.store, g.open, g.guard
 	g.mu.Unlock()
+	if guard != nil && !guard.Knows() {
+		return false
+	}
 	if handler == nil || open == nil || store.Index() == 0 || !stale && !g.caughtUp(r.Context(), store) {
 		return false
 	}

@@ -37,6 +37,11 @@ type Config struct {
 	// ClientTLS and PeerTLS are for the members' client and peer addresses.
 	ClientTLS, PeerTLS transport.TLSInfo
 
+	// User is who the proxy is towards the members, with Password: a user with the role
+	// root, so that the proxy can answer reads while users and passwords count. "":
+	// members answer them then.
+	User, Password string
+
 	FailureWait time.Duration // how long a member that failed is left out; 0 means DefaultFailureWait
 	Refresh     time.Duration // 0 means DefaultRefresh
 	DialTimeout time.Duration // 0 means 1 s
