@@ -27,11 +27,14 @@ type conn struct {
 	waiting bool // for the rest of an answer
 }
 
-// dial opens n connections to an IPv4 address.
-func dial(addr string, n int) (*clients, error) {
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return nil, err
+// dial opens n connections to IPv4 addresses in turn.
+func dial(addrs []string, n int) (*clients, error) {
+	to := make([]netip.AddrPort, len(addrs))
+	for i, addr := range addrs {
+		var err error
+		if to[i], err = netip.ParseAddrPort(addr); err != nil {
+			return nil, err
+		}
 	}
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -39,14 +42,14 @@ func dial(addr string, n int) (*clients, error) {
 	}
 	c := &clients{epoll: epoll, events: make([]unix.EpollEvent, 256), buf: make([]byte, 64<<10)}
 	for i := range n {
-		fd, err := connect(to)
+		fd, err := connect(to[i%len(to)])
 		if err == nil {
 			c.conns = append(c.conns, conn{fd: fd})
 			err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
 		}
 		if err != nil {
 			c.close()
-			return nil, fmt.Errorf("connection %d of %d to %s: %w", i+1, n, addr, err)
+			return nil, fmt.Errorf("connection %d of %d to %s: %w", i+1, n, addrs[i%len(addrs)], err)
 		}
 	}
 	return c, nil

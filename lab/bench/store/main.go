@@ -12,6 +12,9 @@
 // figure is taken of the one while the other is idle, and then the other way round. After
 // five such pairs, of which every second goes first with the other one, the median of the
 // five ratios counts: what else the machine does is about the same for both of a pair.
+// Either store has one member; with -members 3 it has three, all on this machine, which
+// is then a third of one for each.
+//
 // The clients are one thread that speaks HTTP/1.1 on sockets of its own. It has
 // the last processor to itself and the server has the others, so that neither takes
 // time from the other; -pin=false leaves that to the system.
@@ -45,6 +48,7 @@ func main() {
 	only := flag.String("only", "", "which measurements, comma separated; empty: all")
 	flag.StringVar(&b.profile, "profile", "", "write a processor profile of our server for each measurement into this `directory`")
 	flag.IntVar(&b.keys, "keys", 100_000, "how many keys are loaded")
+	flag.IntVar(&b.members, "members", 1, "how many members each store has; the connections are spread over them")
 	flag.IntVar(&b.watchers, "watchers", 10_000, "how many watchers there are")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -65,6 +69,7 @@ type bench struct {
 	dir, profile   string
 	pin, verbose   bool
 	only           []string
+	members        int
 	keys, watchers int
 }
 

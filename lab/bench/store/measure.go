@@ -29,7 +29,7 @@ const (
 func (b *bench) pair(swap bool, programs [2]program) (out [2]sample, err error) {
 	var servers [2]*server
 	for i, p := range programs {
-		s, err := b.start(p)
+		s, err := b.start(p, b.members)
 		if err != nil {
 			return out, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -84,9 +84,17 @@ func threadTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// used is the processor time that the server has used; proc(5).
-func (s *server) used() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+// used is the processor time that the members have used.
+func (s *server) used() (sum time.Duration) {
+	for _, m := range s.members {
+		sum += m.used()
+	}
+	return sum
+}
+
+// used is from proc(5).
+func (m *member) used() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
@@ -144,7 +152,7 @@ func get(path string) []byte {
 var value = strings.Repeat("0123456789", 10)
 
 func load(b *bench, s *server) (float64, error) {
-	c, err := dial(s.addr, connections)
+	c, err := dial(s.addrs, connections)
 	if err != nil {
 		return 0, err
 	}
@@ -170,9 +178,20 @@ func memory(b *bench, s *server) (float64, error) {
 	return s.resident()
 }
 
-// resident is VmRSS in MB.
-func (s *server) resident() (float64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+// resident is VmRSS in MB, of the member that has most.
+func (s *server) resident() (most float64, err error) {
+	for _, m := range s.members {
+		mb, err := m.resident()
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, mb)
+	}
+	return most, nil
+}
+
+func (m *member) resident() (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
@@ -182,11 +201,11 @@ func (s *server) resident() (float64, error) {
 			return kB / 1024, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of process %d", s.cmd.Process.Pid)
+	return 0, fmt.Errorf("no VmRSS of process %d", m.cmd.Process.Pid)
 }
 
 func single(b *bench, s *server) (float64, error) {
-	c, err := dial(s.addr, 1)
+	c, err := dial(s.addrs, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -206,7 +225,7 @@ func single(b *bench, s *server) (float64, error) {
 // reads counts the answers for a while, to requests for keys at random.
 func reads(query string) func(*bench, *server) (float64, error) {
 	return func(b *bench, s *server) (float64, error) {
-		c, err := dial(s.addr, connections)
+		c, err := dial(s.addrs, connections)
 		if err != nil {
 			return 0, err
 		}
@@ -236,12 +255,12 @@ func reads(query string) func(*bench, *server) (float64, error) {
 
 // watch tells all watchers of one change at a time, and takes the median.
 func watch(b *bench, s *server) (float64, error) {
-	watchers, err := dial(s.addr, b.watchers)
+	watchers, err := dial(s.addrs, b.watchers)
 	if err != nil {
 		return 0, err
 	}
 	defer watchers.close()
-	writer, err := dial(s.addr, 1)
+	writer, err := dial(s.addrs, 1)
 	if err != nil {
 		return 0, err
 	}

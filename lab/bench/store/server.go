@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,49 +23,103 @@ type program struct {
 	argv []string
 }
 
-// server is one that runs.
+// server is one that runs: a member, or a cluster of them.
 type server struct {
-	name      string
-	cmd       *exec.Cmd
-	dir       string
-	addr, url string
-	ended     chan error
+	name    string
+	members []*member
+	addrs   []string // of the members, the leader's first
+	url     string   // of the leader
 }
 
-// start runs the program as a single member in a new directory and waits until it
-// serves.
-func (b *bench) start(p program) (s *server, err error) {
+// member is one process.
+type member struct {
+	cmd   *exec.Cmd
+	dir   string
+	addr  string // for clients
+	ended chan error
+}
+
+// start runs the program as a cluster of so many members in new directories and waits
+// until they serve.
+func (b *bench) start(p program, members int) (*server, error) {
+	s := &server{name: p.name}
+	peers := make([]string, members)
+	var cluster []string
+	for i := range members {
+		client, peer, err := freePorts()
+		if err != nil {
+			return nil, err
+		}
+		s.addrs, peers[i] = append(s.addrs, client), peer
+		cluster = append(cluster, fmt.Sprintf("m%d=http://%s", i, peer))
+	}
+	for i, client := range s.addrs {
+		args := append(p.argv[1:len(p.argv):len(p.argv)], "--name", fmt.Sprint("m", i), "--log-level", "error",
+			"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
+			"--listen-peer-urls", "http://"+peers[i], "--initial-advertise-peer-urls", "http://"+peers[i],
+			"--initial-cluster", strings.Join(cluster, ","))
+		if s.name == ours && b.profile != "" {
+			args = append(args, "--enable-pprof")
+		}
+		m, err := b.startMember(p.argv[0], args, client)
+		if err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
+		s.members = append(s.members, m)
+	}
+	for _, m := range s.members {
+		if err := m.waitHealthy(b); err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
+	}
+	if err := s.leaderFirst(); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// leaderFirst sorts the addresses: which member leads is chance, and what goes through
+// another takes longer.
+func (s *server) leaderFirst() error {
+	for i, addr := range s.addrs {
+		var self struct{ State string }
+		resp, err := http.Get("http://" + addr + "/v2/stats/self")
+		if err == nil {
+			err = json.NewDecoder(resp.Body).Decode(&self)
+			resp.Body.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("ask %s whether it leads: %w", addr, err)
+		}
+		if self.State == "StateLeader" {
+			s.addrs[0], s.addrs[i] = s.addrs[i], s.addrs[0]
+			s.url = "http://" + s.addrs[0]
+			return nil
+		}
+	}
+	return fmt.Errorf("none of %v leads", s.addrs)
+}
+
+// startMember starts one process, without waiting for it.
+func (b *bench) startMember(program string, args []string, addr string) (*member, error) {
 	dir, err := os.MkdirTemp(b.dir, "bench-store-")
 	if err != nil {
 		return nil, err
-	}
-	client, peer, err := freePorts()
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	args := append(p.argv[1:len(p.argv):len(p.argv)], "--data-dir", filepath.Join(dir, "data"), "--log-level", "error",
-		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
-		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer)
-	s = &server{name: p.name, dir: dir, addr: client, url: "http://" + client, ended: make(chan error, 1)}
-	if s.name == ours && b.profile != "" {
-		args = append(args, "--enable-pprof")
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	defer log.Close()
-	s.cmd = exec.Command(p.argv[0], args...)
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := b.launch(s.cmd); err != nil {
+	m := &member{dir: dir, addr: addr, ended: make(chan error, 1)}
+	m.cmd = exec.Command(program, append(args, "--data-dir", filepath.Join(dir, "data"))...)
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := b.launch(m.cmd); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	go func() { s.ended <- s.cmd.Wait() }()
-	if err := s.waitHealthy(b); err != nil {
-		return nil, errors.Join(err, s.stop())
-	}
-	return s, nil
+	go func() { m.ended <- m.cmd.Wait() }()
+	return m, nil
 }
 
 // launch starts the command on all processors but the last, where this thread
@@ -87,10 +143,10 @@ func (b *bench) launch(cmd *exec.Cmd) error {
 	return unix.SchedSetaffinity(0, &clients)
 }
 
-func (s *server) waitHealthy(b *bench) error {
+func (m *member) waitHealthy(b *bench) error {
 	deadline := time.After(30 * time.Second)
 	for {
-		resp, err := http.Get(s.url + "/health")
+		resp, err := http.Get("http://" + m.addr + "/health")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -98,12 +154,12 @@ func (s *server) waitHealthy(b *bench) error {
 			}
 		}
 		select {
-		case err := <-s.ended:
-			s.ended <- err
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log")) // what there is of it
-			return fmt.Errorf("%s ended: %w\n%s", s.cmd.Path, err, log)
+		case err := <-m.ended:
+			m.ended <- err
+			log, _ := os.ReadFile(filepath.Join(m.dir, "log")) // what there is of it
+			return fmt.Errorf("%s ended: %w\n%s", m.cmd.Path, err, log)
 		case <-deadline:
-			return fmt.Errorf("%s is not healthy after 30 s: %w", s.cmd.Path, err)
+			return fmt.Errorf("%s is not healthy after 30 s: %w", m.cmd.Path, err)
 		case <-b.ctx.Done():
 			return b.ctx.Err()
 		case <-time.After(20 * time.Millisecond):
@@ -111,16 +167,22 @@ func (s *server) waitHealthy(b *bench) error {
 	}
 }
 
-// stop ends the server by its process id and removes its data.
+// stop ends the members by their process ids and removes their data.
 func (s *server) stop() error {
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.ended:
-	case <-time.After(10 * time.Second):
-		s.cmd.Process.Kill()
-		<-s.ended
+	var errs []error
+	for _, m := range s.members {
+		m.cmd.Process.Signal(syscall.SIGTERM)
 	}
-	return os.RemoveAll(s.dir)
+	for _, m := range s.members {
+		select {
+		case <-m.ended:
+		case <-time.After(10 * time.Second):
+			m.cmd.Process.Kill()
+			<-m.ended
+		}
+		errs = append(errs, os.RemoveAll(m.dir))
+	}
+	return errors.Join(errs...)
 }
 
 // freePorts finds two addresses that nobody listens at.
