@@ -50,6 +50,7 @@ var places = map[string]place{
 	"internal/fleet/sched":    {Pure, "fleet"},
 	"internal/fleet/nodeplan": {Pure, "fleet"},
 	"internal/fleet/access":   {Pure, "fleet"},
+	"internal/fleet/rollout":  {Pure, "fleet"},
 
 	"internal/supervisor/service": {Pure, "supervisor"},
 	"internal/supervisor/jobs":    {Pure, "supervisor"},
