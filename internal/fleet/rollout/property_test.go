@@ -13,7 +13,7 @@ import (
 	"flotilla/internal/fleet/model"
 )
 
-var seeds = flag.Int("seeds", 400, "how many random stories are played")
+var seeds = flag.Int("seeds", 200, "how many random stories are played")
 
 // chance is a world in which things happen at random: texts good and bad, machines
 // that go and come, people who interfere.
