@@ -31,6 +31,8 @@ import (
 //	GET    /v1/watch             stream of unit.Status; the first value is empty
 //	GET    /v1/show/NAME         shown
 //	POST   /v1/log               unit.LogQuery -> stream of wireEntry
+//	POST   /v1/kill-unit         NAME
+//	POST   /v1/guard             guard
 //	POST   /v1/shutdown
 //	POST   /v1/kill
 //
@@ -153,6 +155,14 @@ func (s *Supervisor) handler() http.Handler {
 	handle("GET /v1/watch", s.serveWatch)
 	handle("GET /v1/show/{name}", s.serveShow)
 	handle("POST /v1/log", s.serveLog)
+	handle("POST /v1/kill-unit", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		name, err := decodeBody[string](w, r)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.KillUnit(r.Context(), name)
+	})
+	handle("POST /v1/guard", s.serveGuard)
 	handle("POST /v1/shutdown", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, s.Shutdown(r.Context())
 	})

@@ -84,10 +84,11 @@ type Supervisor struct {
 	nextID   int
 	waiting  map[int]request
 	watchers map[*watcher]bool
-	spent    bool  // there may be units to unload
-	stopping bool  // a shutdown is under way
-	over     bool  // the loop ends after this event ...
-	failure  error // ... with this error
+	guard    *time.Timer // of Guard; nil: none
+	spent    bool        // there may be units to unload
+	stopping bool        // a shutdown is under way
+	over     bool        // the loop ends after this event ...
+	failure  error       // ... with this error
 }
 
 // request is a job that a client asked for.
@@ -231,6 +232,9 @@ func (s *Supervisor) reap() (stop func()) {
 // release lets go of everything but the units.
 func (s *Supervisor) release() {
 	s.running.Store(false)
+	if s.guard != nil {
+		s.guard.Stop()
+	}
 	for _, u := range s.units {
 		u.release()
 	}

@@ -112,6 +112,19 @@ type Manager interface {
 	Show(ctx context.Context, w io.Writer, name string) (int, error)
 }
 
+// Fencer is what an init system can do for units of which at most one may run in the
+// cluster. All that run units here are Fencers.
+type Fencer interface {
+	// KillUnit ends every process of a unit at once, with SIGKILL. What the unit's
+	// Restart= says of that is not its business: send a stop job first. Killing
+	// what does not run is no error.
+	KillUnit(ctx context.Context, name string) error
+	// Guard has the init system itself stop the units, unless it is called again
+	// within after, and kill them if they have not ended grace later. Without names
+	// it stands down. It is for the time in which nobody else may be there to do so.
+	Guard(ctx context.Context, after, grace time.Duration, names ...string) error
+}
+
 // LogQuery chooses entries of units' logs.
 type LogQuery struct {
 	Units  []string

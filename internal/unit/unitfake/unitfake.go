@@ -48,6 +48,7 @@ type Manager struct {
 	lost     bool
 	reloads  int
 	nextPID  int
+	guard    *time.Timer // of Guard; nil: none
 
 	log     []unit.LogEntry
 	newLine chan struct{} // closed and replaced with every line

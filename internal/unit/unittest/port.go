@@ -23,6 +23,8 @@ var portCases = []Case{
 	{Name: "watch", Run: watchTells},
 	{Name: "watch-crash", Needs: []string{"processes"}, Run: watchCrash},
 	{Name: "watch-unread", Run: watchUnread},
+	{Name: "kill", Run: killEnds},
+	{Name: "guard", Run: guardStops},
 	{Name: "watch-ends", Run: watchEnds},
 	{Name: "log-queries", Needs: []string{"processes"}, Run: logQueries},
 	{Name: "log-follow", Needs: []string{"processes"}, Run: logFollow},
@@ -453,5 +455,74 @@ func logEmitError(t *testing.T, s Subject) {
 		if !errors.Is(err, enough) || n != 1 {
 			t.Errorf("follow %t: %d entries, error %v", follow, n, err)
 		}
+	}
+}
+
+// stubborn does not end when it is asked to: the signal means nothing to it.
+const stubborn = "[Service]\nTimeoutStopSec=1h\nKillSignal=SIGCONT\nExecStart=/bin/sleep 1000\n"
+
+func fencer(t *testing.T, s Subject) unit.Fencer {
+	t.Helper()
+	f, ok := s.Manager.(unit.Fencer)
+	if !ok {
+		t.Fatal("it is no unit.Fencer")
+	}
+	return f
+}
+
+// KillUnit ends what a stop job waits for. A unit that does not run, or is not there, is
+// as dead as it gets.
+func killEnds(t *testing.T, s Subject) {
+	f := fencer(t, s)
+	install(t, s.Manager, stubborn, "stub.service")
+	run(t, s.Manager, unit.Start, "stub.service")
+	stop := s.Manager.Run(t.Context(), []unit.Job{{Kind: unit.Stop, Unit: "stub.service"}})
+	if !s.Virtual {
+		await(t, s, "stub.service", "deactivating")
+	}
+	if err := f.KillUnit(t.Context(), "stub.service"); err != nil {
+		t.Fatal(err)
+	}
+	if o := <-stop; o.Err != nil || o.Result != unit.Done {
+		t.Errorf("the stop job ended in %s, error %v", o.Result, o.Err)
+	}
+	p := &player{Subject: s, ctx: t.Context()}
+	if err := p.wait([]string{"stub.service", "failed|inactive"}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"stub.service", "nothere.service"} {
+		if err := f.KillUnit(t.Context(), name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Guard stops units by itself, and kills one that does not end; a later call counts
+// in place of an earlier one.
+func guardStops(t *testing.T, s Subject) {
+	f := fencer(t, s)
+	install(t, s.Manager, sleeper, "one.service", "two.service")
+	install(t, s.Manager, stubborn, "stub.service")
+	run(t, s.Manager, unit.Start, "one.service", "two.service", "stub.service")
+	for _, names := range [][]string{{"two.service"}, nil, {"one.service", "stub.service"}} {
+		after := time.Hour
+		if len(names) == 2 {
+			after = 50 * time.Millisecond
+		}
+		if err := f.Guard(t.Context(), after, 100*time.Millisecond, names...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &player{Subject: s, ctx: t.Context()}
+	for _, want := range [][]string{{"one.service", "inactive"}, {"stub.service", "failed|inactive"}} {
+		if err := p.wait(want); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := p.is([]string{"two.service", "active"}); err != nil {
+		t.Error(err)
+	}
+	if err := f.Guard(t.Context(), 0, 0); err != nil {
+		t.Error(err)
 	}
 }
