@@ -21,6 +21,8 @@
 //	                   Refused, so that it is not tried again
 //	reload             nothing. If it fails, starts of units whose text has not
 //	                   changed go on, the others wait.
+//	claim              that it was asked for, and once the answer is there Claimed; if
+//	                   it is no, the schedule is about to change
 //	start, restart     generation, Launched and the text's hash, however the job
 //	                   ended: a unit that fails is in state failed and not started
 //	                   again until somebody asks
@@ -56,10 +58,25 @@ type Have struct {
 	// Busy is set while a job of the agent for this unit is under way: no step is
 	// planned for it until the job has ended.
 	Busy bool
+	// Singleton is set for a unit of which at most one may run in the cluster.
+	Singleton bool
+	// Claim is how far the leave to start a singleton has come.
+	Claim Claiming
 	// Refused is the hash of a text that the init system refused to install;
 	// it is not tried again.
 	Refused string
 }
+
+// Claiming is how far a machine has come with asking the store whether a unit is its
+// own still: it starts no singleton without that word.
+type Claiming int
+
+// The states of a claim.
+const (
+	Unclaimed Claiming = iota
+	Asked
+	Claimed
+)
 
 // Op is what a step does.
 type Op string
@@ -70,12 +87,13 @@ const (
 	Remove  Op = "remove"  // delete the unit's file; after Stop
 	Install Op = "install" // write the unit's file
 	Reload  Op = "reload"  // read changed files again, once for all
+	Claim   Op = "claim"   // ask the store for leave to start a singleton
 	Start   Op = "start"   // a start job
 	Restart Op = "restart" // a restart job, for a changed text of a running unit
 	Record  Op = "record"  // remember the generation as carried out; nothing else to do
 )
 
-var phases = map[Op]int{Stop: 0, Remove: 1, Install: 2, Reload: 3, Start: 4, Restart: 4, Record: 5}
+var phases = map[Op]int{Stop: 0, Remove: 1, Install: 2, Reload: 3, Claim: 4, Start: 4, Restart: 4, Record: 5}
 
 // Step is one thing to do, and why.
 type Step struct {
@@ -99,27 +117,36 @@ func Plan(want map[string]Want, have map[string]Have) []Step {
 	}
 	order := startOrder(steps, want)
 	slices.SortFunc(steps, func(a, b Step) int {
-		return cmp.Or(cmp.Compare(phases[a.Op], phases[b.Op]), cmp.Compare(order[a], order[b]), cmp.Compare(a.Unit, b.Unit))
+		return cmp.Or(cmp.Compare(phases[a.Op], phases[b.Op]), cmp.Compare(order[a], order[b]),
+			cmp.Compare(urgency(a, have), urgency(b, have)), cmp.Compare(a.Unit, b.Unit))
 	})
 	return slices.CompactFunc(steps, func(a, b Step) bool { return a.Op == Reload && b.Op == Reload })
 }
 
 // Revive is Plan for a schedule that nobody can vouch for: the last one known to a
 // machine that has booted while the store is away. It brings up what the schedule
-// holds and the agent has not touched since the machine started. It stops, changes
-// and removes nothing, since a schedule that is old or incomplete says nothing of
-// what has come after it.
+// holds and the agent has not touched since the machine started, but no singleton:
+// that may run elsewhere by now. It stops, changes and removes nothing, since a
+// schedule that is old or incomplete says nothing of what has come after it.
 func Revive(want map[string]Want, have map[string]Have) []Step {
 	untouched := map[string]Want{}
 	at := map[string]Have{}
 	for name, w := range want {
 		h := have[name]
-		if h.DoneGen != 0 || h.DoneState != model.Inactive || running(h) {
+		if h.DoneGen != 0 || h.DoneState != model.Inactive || running(h) || h.Singleton {
 			continue
 		}
 		untouched[name], at[name] = w, h
 	}
 	return Plan(untouched, at)
+}
+
+// urgency has singletons stopped before all others: another machine waits for that.
+func urgency(s Step, have map[string]Have) int {
+	if s.Op == Stop && have[s.Unit].Singleton {
+		return 0
+	}
+	return 1
 }
 
 // startOrder is the place in line of each step that starts or restarts a unit.
@@ -200,9 +227,21 @@ func planLaunched(name string, w Want, h Have) []Step {
 		steps = append(steps, reload)
 	}
 	if act != nil {
-		steps = append(steps, *act)
+		steps = append(steps, allowed(*act, h)...)
 	}
 	return steps
+}
+
+// allowed is the step, or what has to come before it: a singleton that is to be
+// started is claimed first. One that runs here is this machine's.
+func allowed(act Step, h Have) []Step {
+	switch {
+	case act.Op != Start || !h.Singleton || h.Claim == Claimed:
+		return []Step{act}
+	case h.Claim == Asked:
+		return nil
+	}
+	return []Step{{Claim, act.Unit, "at most one may run"}}
 }
 
 var reload = Step{Op: Reload, Why: "unit files changed on disk"}

@@ -5,17 +5,51 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"flotilla/internal/fleet/model"
 )
 
 // Lease is a promise to the store to come back: what is written with it goes when
 // it has not been renewed for its time to live.
-type Lease struct{ id clientv3.LeaseID }
+type Lease struct {
+	id clientv3.LeaseID
+	// Pulse tells when the lease was surely alive.
+	Pulse *Pulse
+}
+
+// Pulse is when a lease was last surely alive, on the clock of BootTime. A lease that
+// was asked for or renewed lives for its whole time from some moment after the
+// request was sent: that of the last request which was answered counts.
+type Pulse struct{ last atomic.Int64 }
+
+// Beat notes a request, sent at a time, that was answered.
+func (p *Pulse) Beat(sent time.Duration) {
+	for {
+		last := p.last.Load()
+		if int64(sent) <= last || p.last.CompareAndSwap(last, int64(sent)) {
+			return
+		}
+	}
+}
+
+// Last is when the last request was sent that was answered; 0: none was.
+func (p *Pulse) Last() time.Duration { return time.Duration(p.last.Load()) }
+
+// BootTime is the time since the machine has booted, which nobody sets and which
+// goes on while the machine sleeps.
+func BootTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // every Linux has this clock
+	}
+	return time.Duration(ts.Nano())
+}
 
 // ErrLeaseLost means that what was written with a lease is gone, or is another
 // daemon's now.
@@ -43,7 +77,7 @@ func (r *Registry) Hold(ctx context.Context, ttl time.Duration, resign bool, run
 }
 
 func (r *Registry) grant(ctx context.Context, ttl time.Duration) (Lease, error) {
-	start := time.Now()
+	start, sent := time.Now(), BootTime()
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	resp, err := r.client.Grant(limited, max(1, int64(ttl/time.Second)))
@@ -51,7 +85,9 @@ func (r *Registry) grant(ctx context.Context, ttl time.Duration) (Lease, error) 
 		return Lease{}, r.failed(ctx, "ask for a lease", start, err)
 	}
 	r.link.up()
-	return Lease{id: resp.ID}, nil
+	lease := Lease{id: resp.ID, Pulse: &Pulse{}}
+	lease.Pulse.Beat(sent)
+	return lease, nil
 }
 
 func (r *Registry) holdOne(ctx context.Context, ttl time.Duration, lease Lease, run func(context.Context, Lease)) {
@@ -79,12 +115,13 @@ func (r *Registry) renew(ctx context.Context, ttl time.Duration, lease Lease) {
 			return
 		case <-time.After(wait):
 		}
-		start := time.Now()
+		start, sent := time.Now(), BootTime()
 		limited, cancel := context.WithTimeout(ctx, min(r.timeout, every))
 		_, err := r.client.KeepAliveOnce(limited, lease.id)
 		cancel()
 		switch {
 		case err == nil:
+			lease.Pulse.Beat(sent)
 			r.link.up()
 			wait = every
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -279,4 +316,33 @@ func (r *Registry) Publish(ctx context.Context, lease Lease, machine string, put
 		}
 	}
 	return nil
+}
+
+// Claim publishes a unit's state, before a start that must not happen elsewhere as
+// well, if the unit's entry is still the one of revision rev. It reports false if it
+// is not, and fails with ErrLeaseLost when the machine's record is not this lease's
+// any more. Whoever has taken an entry away and then finds no claim knows that there
+// will be none.
+func (r *Registry) Claim(ctx context.Context, lease Lease, s model.UnitState, rev int64) (bool, error) {
+	doing := "claim " + s.Unit
+	entry := r.key(Key{Kind: KindPlacement, Machine: s.Machine, Unit: s.Unit})
+	when := []clientv3.Cmp{
+		clientv3.Compare(clientv3.LeaseValue(r.key(Key{Kind: KindMachine, Machine: s.Machine})), "=", int64(lease.id)),
+		clientv3.Compare(clientv3.ModRevision(entry), "=", rev),
+	}
+	put := clientv3.OpPut(r.key(Key{Kind: KindState, Unit: s.Unit, Machine: s.Machine}), string(encodeState(s)), clientv3.WithLease(lease.id))
+	resp, err := r.txn(ctx, doing, when, []clientv3.Op{put}, []clientv3.Op{clientv3.OpGet(entry, clientv3.WithKeysOnly())})
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return false, fmt.Errorf("%s: %w", doing, ErrLeaseLost)
+	case err != nil:
+		return false, err
+	case resp.Succeeded:
+		return true, nil
+	}
+	kvs := resp.Responses[0].GetResponseRange().Kvs
+	if len(kvs) > 0 && kvs[0].ModRevision == rev {
+		return false, fmt.Errorf("%s: %w", doing, ErrLeaseLost)
+	}
+	return false, nil
 }

@@ -168,6 +168,52 @@ func TestPresence(t *testing.T) {
 	}
 }
 
+// A unit is claimed by the entry that is in the store at that moment, by the machine
+// that is present, and the lease says until when that is sure.
+func TestClaim(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	before := BootTime()
+	lease, err := r.grant(ctx, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := lease.Pulse.Last(); at < before || at > BootTime() {
+		t.Errorf("granted at %v, asked for after %v", at, before)
+	}
+	me := Presence{Machine: model.Machine{ID: "m", Boot: "1"}, Instance: "i"}
+	if err := r.Join(ctx, lease, me, ""); err != nil {
+		t.Fatal(err)
+	}
+	entry := r.key(Key{Kind: KindPlacement, Machine: "m", Unit: "a.service"})
+	put, err := r.client.Put(ctx, entry, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := model.UnitState{Unit: "a.service", Machine: "m", Active: "activating"}
+	claim := func(l Lease, want bool, wantErr error) {
+		t.Helper()
+		if ok, err := r.Claim(ctx, l, state, put.Header.Revision); ok != want || !errors.Is(err, wantErr) {
+			t.Errorf("%v, %v; want %v, %v", ok, err, want, wantErr)
+		}
+	}
+	other, err := r.grant(ctx, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim(other, false, ErrLeaseLost)
+	claim(lease, true, nil)
+	v, err := r.Read(ctx, Everything)
+	if err != nil || len(v.States()) != 1 || v.States()[0].Active != "activating" {
+		t.Errorf("%+v, %v", v.States(), err)
+	}
+	if _, err := r.client.Put(ctx, entry, "y"); err != nil {
+		t.Fatal(err)
+	}
+	claim(lease, false, nil)
+	r.revoke(lease)
+	claim(lease, false, nil)
+}
+
 // A view that is followed is what the store holds, also when it was filled in the
 // middle of writes.
 func TestFollow(t *testing.T) {
