@@ -102,6 +102,9 @@ type VersionList struct {
 
 // RollbackRequest is the body of POST /units/NAME/rollback.
 type RollbackRequest struct {
+	// Follow: instances whose text is that of the template before this request get
+	// the template's text.
+	Follow bool `json:"follow,omitempty"`
 	Seq int    `json:"seq,omitempty"` // 0: the version before the present one
 	Why string `json:"why,omitempty"`
 }

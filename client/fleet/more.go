@@ -30,6 +30,15 @@ func (c *Client) patient() *Client {
 	return &p
 }
 
+// MachinesUsed is Machines with what is placed on each, which costs the server more.
+func (c *Client) MachinesUsed(ctx context.Context) ([]api.Machine, error) {
+	return pages(func(token string) ([]api.Machine, string, error) {
+		var p api.MachinePage
+		err := c.get(ctx, "/machines", query("nextPageToken", token, "used", "true"), &p)
+		return p.Machines, p.NextPageToken, err
+	})
+}
+
 // Rolls returns the rolls that are under way or that ended a while ago, in order of
 // group.
 func (c *Client) Rolls(ctx context.Context) ([]api.Roll, error) {

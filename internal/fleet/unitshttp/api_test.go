@@ -168,8 +168,12 @@ func (a *api) noted() []byte {
 	return out.Bytes()
 }
 
-// Generations are revisions of the store, which other conversations share.
-var generation = regexp.MustCompile(`"generation":\d+`)
+// Generations are revisions of the store, which other conversations share; when
+// something was done is another time each time.
+var (
+	generation = regexp.MustCompile(`"generation":\d+`)
+	moment     = regexp.MustCompile(`"at":"20[^"]*"`)
+)
 
 func (a *api) answer(method, path string, body []byte) txtar.File {
 	path, contentType, given := strings.Cut(path, " ")
@@ -191,6 +195,7 @@ func (a *api) answer(method, path string, body []byte) txtar.File {
 		}
 	}
 	data := generation.ReplaceAll(w.Body.Bytes(), []byte(`"generation":N`))
+	data = moment.ReplaceAll(data, []byte(`"at":"T"`))
 	if len(data) > 0 && data[len(data)-1] != '\n' {
 		data = append(data, '\n')
 	}

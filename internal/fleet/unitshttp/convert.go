@@ -77,7 +77,36 @@ func stateOf(s model.UnitState) fleet.UnitState {
 }
 
 func machineOf(m model.Machine) fleet.Machine {
-	return fleet.Machine{ID: m.ID, PrimaryIP: m.IP, Metadata: m.Metadata}
+	out := fleet.Machine{
+		ID: m.ID, PrimaryIP: m.IP, Metadata: m.Metadata, Hostname: m.Hostname, Version: m.Version,
+		Cores: cores(m.Cores), Memory: m.Memory,
+	}
+	if c := m.Cordon; c != nil {
+		out.Cordon = &fleet.Cordon{Drain: c.Drain, Why: c.Why, By: c.By, At: c.At.UTC()}
+	}
+	return out
+}
+
+// cores makes processors of thousandths.
+func cores(thousandths int64) float64 { return float64(thousandths) / 1000 }
+
+// used sums up, by machine, what the units placed there ask for. Those that are
+// leaving still run, and count.
+func used(v *registry.View) map[string]*fleet.Used {
+	out := map[string]*fleet.Used{}
+	thousandths := map[string]int64{}
+	for _, p := range v.Placements() {
+		if out[p.Machine] == nil {
+			out[p.Machine] = &fleet.Used{}
+		}
+		u, _ := v.Unit(p.Unit)
+		sum := out[p.Machine]
+		sum.Units++
+		sum.Memory += u.Req.Memory
+		thousandths[p.Machine] += u.Req.Cores
+		sum.Cores = cores(thousandths[p.Machine])
+	}
+	return out
 }
 
 // bundleOf makes a unit file with its drop-ins of what a request says.

@@ -177,11 +177,12 @@ func (s *Server) journal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := &lines{w: w, control: http.NewResponseController(w)}
+	out := newLines(w, q.Follow)
+	emit := func(e unit.LogEntry) error { return out.write(e) }
 	if len(where) == 1 || q.Follow {
-		err = s.interleave(r.Context(), where, q, out.write)
+		err = s.interleave(r.Context(), where, q, emit)
 	} else {
-		err = s.merge(r.Context(), where, q, out.write)
+		err = s.merge(r.Context(), where, q, emit)
 	}
 	if err != nil && r.Context().Err() == nil && !out.began {
 		return gateway(err)
@@ -253,11 +254,16 @@ func (s *Server) merge(ctx context.Context, where []model.Machine, q unit.LogQue
 	return errors.Join(errs...)
 }
 
-// lines writes entries to a reader.
+// lines writes a stream of JSON objects, one a line.
 type lines struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	live    bool // each line is sent at once
 	began   bool
+}
+
+func newLines(w http.ResponseWriter, live bool) *lines {
+	return &lines{w: w, control: http.NewResponseController(w), live: live}
 }
 
 func (l *lines) begin() {
@@ -269,18 +275,22 @@ func (l *lines) begin() {
 	l.w.WriteHeader(http.StatusOK)
 }
 
-func (l *lines) write(e unit.LogEntry) error {
+// write sends one line; it fails when the reader has gone away.
+func (l *lines) write(v any) error {
 	l.begin()
-	b, err := json.Marshal(e)
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	_ = l.control.SetWriteDeadline(time.Now().Add(writeLimit)) // not every connection knows deadlines
-	if _, err := l.w.Write(append(b, '\n')); err != nil {
+	_, err = l.w.Write(append(b, '\n'))
+	if err != nil || !l.live {
 		return err
 	}
-	return l.control.Flush()
+	return l.flush()
 }
+
+func (l *lines) flush() error { return l.control.Flush() }
 
 // end closes the stream. What broke it is a last line of its own: an error, as
 // every other answer has it for its body.

@@ -11,19 +11,34 @@ import (
 	"flotilla/internal/fleet/registry"
 )
 
+// listMachines answers with the machines; with "used", also with what is placed on
+// them, for which everything has to be read.
 func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) error {
 	page, err := s.pageOf(r)
 	if err != nil {
 		return err
 	}
-	v, err := s.Store.ReadMachines(r.Context())
+	count, err := truth(r.URL.Query(), "used")
 	if err != nil {
 		return err
+	}
+	read, sums := s.Store.ReadMachines, map[string]*fleet.Used{}
+	if count {
+		read = func(ctx context.Context) (*registry.View, error) { return s.Store.Read(ctx, registry.Everything) }
+	}
+	v, err := read(r.Context())
+	if err != nil {
+		return err
+	}
+	if count {
+		sums = used(v)
 	}
 	list, next := cut(v.Machines(), page)
 	out := fleet.MachinePage{NextPageToken: next}
 	for _, m := range list {
-		out.Machines = append(out.Machines, machineOf(m))
+		one := machineOf(m)
+		one.Used = sums[m.ID]
+		out.Machines = append(out.Machines, one)
 	}
 	reply(w, http.StatusOK, out)
 	return nil

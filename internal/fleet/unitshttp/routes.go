@@ -31,9 +31,16 @@ func (s *Server) resources() []route {
 		{"/units/*", []method{{get, s.getUnit}, {put, s.putUnit}, {remove, s.destroyUnit}}},
 		{"/units/*/journal", []method{{get, s.journal}}},
 		{"/units/*/status", []method{{get, s.status}}},
+		{"/units/*/history", []method{{get, s.history}}},
+		{"/units/*/rollback", []method{{post, s.rollback}}},
 		{"/state", []method{{get, s.listStates}}},
 		{"/state/*", []method{{get, s.getState}}},
 		{"/watch", []method{{get, s.watch}}},
+		{"/apply", []method{{post, s.apply}}},
+		{"/rolls", []method{{get, s.listRolls}}},
+		{"/rolls/*", []method{{get, s.getRoll}, {post, s.askRoll}}},
+		{"/machines/*/cordon", []method{{put, s.cordon}, {remove, s.uncordon}}},
+		{"/events", []method{{get, s.events}}},
 		{"/whoami", []method{{get, s.whoami}}},
 	}
 }

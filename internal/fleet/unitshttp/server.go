@@ -144,7 +144,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var no *refusal
 	var large *http.MaxBytesError
 	var denied *access.Denied
+	var bad problems
 	switch {
+	case errors.As(err, &bad):
+		body.Code, body.Problems = http.StatusBadRequest, bad
 	case errors.As(err, &denied):
 		body.Code = http.StatusForbidden
 	case errors.As(err, &no):

@@ -133,7 +133,19 @@ func checkContentType(values []string) error {
 
 // decodeBody reads a JSON body of bounded size.
 func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(v)
+	return decodeLimited(w, r, maxBody, v)
+}
+
+// decodeOptional is decodeBody for a request that need not have a body.
+func decodeOptional(w http.ResponseWriter, r *http.Request, v any) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return decodeBody(w, r, v)
+}
+
+func decodeLimited(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(v)
 	var large *http.MaxBytesError
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {

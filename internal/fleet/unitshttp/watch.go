@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flotilla/api/fleet"
+	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 )
 
@@ -17,8 +18,8 @@ import (
 const writeLimit = 30 * time.Second
 
 // watch streams what there is and then what changes, so that nobody needs to poll.
-// "unit" (may repeat) narrows it to the units named and their states, and to the
-// machines.
+// "unit" (may repeat) narrows it to the units named, their states and rolls, and to
+// the machines.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -103,6 +104,10 @@ func (st *stream) all() {
 		delete(gone, stateItem(s.Unit, s.Machine))
 		st.state(s.Unit, s.Machine)
 	}
+	for _, r := range st.view.Rolls() {
+		delete(gone, rollItem(r.Group))
+		st.roll(r.Group)
+	}
 	for id := range gone {
 		var c fleet.Change
 		if json.Unmarshal(st.sent[id], &c) == nil {
@@ -114,18 +119,24 @@ func (st *stream) all() {
 // item looks at what a change was about.
 func (st *stream) item(c registry.Change) {
 	switch c.Kind {
-	case registry.KindMachine, registry.KindMetadata:
+	case registry.KindMachine, registry.KindMetadata, registry.KindCordon:
 		st.machine(c.Machine)
+	case registry.KindRoll:
+		st.roll(c.Group)
 	case registry.KindState:
 		st.state(c.Unit, c.Machine)
 		st.unit(c.Unit) // its current state follows from it
-	case registry.KindObject, registry.KindDesired, registry.KindPlacement, registry.KindUnplaced:
+	case registry.KindPlacement:
+		st.unit(c.Unit)
+		st.roll(model.GroupOf(c.Unit)) // it has come further
+	case registry.KindObject, registry.KindDesired, registry.KindUnplaced:
 		st.unit(c.Unit)
 	}
 }
 
 func machineItem(id string) string          { return "machine/" + id }
 func unitItem(name string) string           { return "unit/" + name }
+func rollItem(group string) string          { return "roll/" + group }
 func stateItem(unit, machine string) string { return "state/" + unit + "/" + machine }
 
 func (st *stream) machine(id string) {
@@ -147,6 +158,19 @@ func (st *stream) unit(name string) {
 		out = brief(st.view, u)
 	}
 	st.tell(unitItem(name), ok, fleet.Change{Unit: &out})
+}
+
+// roll tells of a roll with how far it has come, to whoever wants one of its units.
+func (st *stream) roll(group string) {
+	r, ok := st.view.Roll(group)
+	if ok && len(st.only) > 0 && !slices.ContainsFunc(st.only, func(u string) bool { return u == group || r.To[u] != "" }) {
+		return
+	}
+	out := fleet.Roll{Group: group}
+	if ok {
+		out = rollOf(st.view, r)
+	}
+	st.tell(rollItem(group), ok, fleet.Change{Roll: &out})
 }
 
 func (st *stream) state(name, machine string) {

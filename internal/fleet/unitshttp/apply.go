@@ -1,0 +1,274 @@
+package unitshttp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"flotilla/api/fleet"
+	"flotilla/internal/fleet/access"
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/registry"
+	"flotilla/internal/unitfile"
+)
+
+// Limits of POST apply: the body in bytes, and how many units it may name.
+const (
+	maxApplyBody  = 16 << 20
+	maxApplyUnits = 2000
+)
+
+// intent is one unit of POST apply, found to be in order.
+type intent struct {
+	name  string
+	text  unitfile.Bundle
+	hash  string
+	want  model.State
+	state bool // want was given
+	req   model.Requirements
+}
+
+// problems is what is wrong with a request, unit by unit.
+type problems []fleet.Problem
+
+func (p problems) Error() string {
+	if len(p) == 1 {
+		return p.text(0)
+	}
+	return fmt.Sprintf("%d problems: %s, and others", len(p), p.text(0))
+}
+
+func (p problems) text(i int) string {
+	if p[i].Unit == "" {
+		return p[i].Message
+	}
+	return p[i].Unit + ": " + p[i].Message
+}
+
+// readIntents judges every unit of a request and tells every problem.
+func readIntents(units []fleet.Unit) ([]intent, error) {
+	var out []intent
+	var bad problems
+	seen := map[string]bool{}
+	for _, u := range units {
+		in, wrong := readIntent(u)
+		if seen[u.Name] {
+			wrong = append(wrong, "it is given twice")
+		}
+		seen[u.Name] = true
+		for _, msg := range wrong {
+			bad = append(bad, fleet.Problem{Unit: u.Name, Message: msg})
+		}
+		out = append(out, in)
+	}
+	if len(bad) > 0 {
+		return nil, bad
+	}
+	slices.SortFunc(out, func(a, b intent) int { return cmp.Compare(a.name, b.name) })
+	return out, nil
+}
+
+func readIntent(u fleet.Unit) (in intent, wrong []string) {
+	if err := unitfile.CheckName(u.Name); err != nil {
+		return in, []string{err.Error()}
+	}
+	in.name = u.Name
+	if u.DesiredState != "" {
+		want, err := model.ParseState(u.DesiredState)
+		switch {
+		case err != nil:
+			wrong = append(wrong, "invalid desiredState: "+err.Error())
+		case want != model.Inactive && unitfile.IsTemplate(u.Name):
+			wrong = append(wrong, fmt.Sprintf("cannot activate template %q", u.Name))
+		}
+		in.want, in.state = want, true
+	}
+	text, err := bundleOf(u)
+	switch {
+	case err != nil:
+		return in, append(wrong, err.Error())
+	case len(text.Main.Options) == 0:
+		return in, append(wrong, "it has no options")
+	}
+	req, _, refused := model.ParseRequirements(u.Name, text.Effective())
+	for _, p := range refused {
+		wrong = append(wrong, p.String())
+	}
+	in.text, in.hash, in.req = text, text.Hash(), req
+	return in, wrong
+}
+
+// plan is what it takes to carry intents out.
+type plan struct {
+	writes  []registry.UnitWrite
+	changes []fleet.UnitChange
+}
+
+// planApply compares intents, in order of name, with what there is. With follow the
+// instances that have the very text of a template get its new one.
+func planApply(v *registry.View, intents []intent, follow bool) plan {
+	var p plan
+	named := map[string]bool{}
+	for _, in := range intents {
+		named[in.name] = true
+	}
+	for _, in := range intents {
+		u, exists := v.Unit(in.name)
+		change, write := in.compare(u, exists)
+		write.Rev = v.ObjectRev(in.name)
+		if follow && change.Action == fleet.ActionChange && unitfile.IsTemplate(in.name) {
+			for _, i := range followers(v, u) {
+				if named[i.Name] {
+					continue
+				}
+				change.Instances = append(change.Instances, i.Name)
+				p.writes = append(p.writes, registry.UnitWrite{Name: i.Name, Text: write.Text, Rev: v.ObjectRev(i.Name)})
+			}
+		}
+		p.changes = append(p.changes, change)
+		if change.Action != fleet.ActionUnchanged {
+			p.writes = append(p.writes, write)
+		}
+	}
+	return p
+}
+
+// compare says what becomes of the unit that there is.
+func (in intent) compare(u model.Unit, exists bool) (fleet.UnitChange, registry.UnitWrite) {
+	want := in.want
+	if !in.state && exists {
+		want = u.Desired
+	}
+	text := registry.Text{Canonical: in.text.String(), Hash: in.hash}
+	change := fleet.UnitChange{Name: in.name, Action: fleet.ActionUnchanged, DesiredState: want.String(), FromHash: u.Hash, ToHash: in.hash}
+	write := registry.UnitWrite{Name: in.name, Want: want, SetState: !exists || want != u.Desired}
+	switch {
+	case !exists:
+		change.Action, change.FromHash, write.Text = fleet.ActionCreate, "", text
+	case u.Hash != in.hash:
+		change.Action, write.Text = fleet.ActionChange, text
+	case want > u.Desired:
+		change.Action = fleet.ActionStart
+	case want < u.Desired:
+		change.Action = fleet.ActionStop
+	}
+	return change, write
+}
+
+// followers are the instances whose text is that of the template, in order of name.
+func followers(v *registry.View, template model.Unit) []model.Unit {
+	return slices.DeleteFunc(v.Units(), func(u model.Unit) bool {
+		of, ok := unitfile.TemplateOf(u.Name)
+		return !ok || of != template.Name || u.Hash != template.Hash || unitfile.IsTemplate(u.Name)
+	})
+}
+
+// evicts is what all units together are to push off their machines.
+func evicts(intents []intent) (globs []string) {
+	for _, in := range intents {
+		globs = append(globs, in.req.Replaces...)
+	}
+	return globs
+}
+
+func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
+	var body fleet.ApplyRequest
+	if err := decodeLimited(w, r, maxApplyBody, &body); err != nil {
+		return err
+	}
+	if len(body.Units) > maxApplyUnits {
+		return refuse(http.StatusRequestEntityTooLarge, "%d units in one request: at most %d", len(body.Units), maxApplyUnits)
+	}
+	if body.DryRun {
+		p, err := s.planFor(r.Context(), body)
+		if err != nil {
+			return err
+		}
+		reply(w, http.StatusOK, fleet.ApplyReport{Changes: p.changes})
+		return nil
+	}
+	req := access.Request{Kind: access.Units, Doing: "apply units"}
+	var report fleet.ApplyReport
+	err := s.audited(r, req, act{what: "apply"}, func(ctx context.Context, by string) ([]act, error) {
+		p, err := s.applied(ctx, whoOf(r), body)
+		report.Changes = p.changes
+		return p.acts(body.Why), err
+	})
+	if err != nil {
+		return err
+	}
+	reply(w, http.StatusOK, report)
+	return nil
+}
+
+func (s *Server) planFor(ctx context.Context, body fleet.ApplyRequest) (plan, error) {
+	intents, err := readIntents(body.Units)
+	if err != nil {
+		return plan{}, err
+	}
+	v, err := s.Store.Read(ctx, registry.Everything)
+	if err != nil {
+		return plan{}, err
+	}
+	return planApply(v, intents, body.Follow), nil
+}
+
+// applied plans and writes, anew when a unit has changed in between.
+func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRequest) (p plan, err error) {
+	intents, err := readIntents(body.Units)
+	if err != nil {
+		return p, err
+	}
+	for range maxRaces {
+		var v *registry.View
+		if v, err = s.Store.Read(ctx, registry.Everything); err != nil {
+			return p, err
+		}
+		p = planApply(v, intents, body.Follow)
+		if err = access.Decide(who, p.request(intents)); err != nil {
+			return p, err
+		}
+		err = s.Store.Apply(ctx, p.writes, who.Name, cmp.Or(body.Why, "apply"))
+		if !errors.Is(err, registry.ErrStale) {
+			return p, err
+		}
+	}
+	return p, refuse(http.StatusConflict, "units change all the time: %w", err)
+}
+
+// request is what carrying the plan out takes: what stays as it is takes nothing.
+func (p plan) request(intents []intent) access.Request {
+	req := access.Request{Kind: access.Units, Doing: "apply units", Evicts: evicts(intents)}
+	for _, w := range p.writes {
+		req.Units = append(req.Units, w.Name)
+	}
+	return req
+}
+
+// words for the audit log.
+var applied = map[fleet.Action]string{
+	fleet.ActionCreate: "created, ", fleet.ActionChange: "text changed, ",
+	fleet.ActionStart: "set to ", fleet.ActionStop: "set to ",
+}
+
+func (p plan) acts(why string) (out []act) {
+	for _, c := range p.changes {
+		if c.Action == fleet.ActionUnchanged {
+			continue
+		}
+		out = append(out, act{unit: c.Name, what: applied[c.Action] + c.DesiredState, why: why})
+		out = append(out, followed(c, why)...)
+	}
+	return out
+}
+
+// followed are the acts on the instances that follow a template.
+func followed(c fleet.UnitChange, why string) (out []act) {
+	for _, i := range c.Instances {
+		out = append(out, act{unit: i, what: "text changed with " + c.Name, why: why})
+	}
+	return out
+}
