@@ -104,9 +104,9 @@ type VersionList struct {
 type RollbackRequest struct {
 	// Follow: instances whose text is that of the template before this request get
 	// the template's text.
-	Follow bool `json:"follow,omitempty"`
-	Seq int    `json:"seq,omitempty"` // 0: the version before the present one
-	Why string `json:"why,omitempty"`
+	Follow bool   `json:"follow,omitempty"`
+	Seq    int    `json:"seq,omitempty"` // 0: the version before the present one
+	Why    string `json:"why,omitempty"`
 }
 
 // Why is the answer to GET /units/NAME/why.

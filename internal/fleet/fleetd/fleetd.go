@@ -70,6 +70,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		lifecycle.Part{Name: "agent", Run: p.agent.Run},
 		lifecycle.Part{Name: "engine", Run: p.runEngine},
 		lifecycle.Part{Name: "peers", Run: p.runPeers},
+		lifecycle.Part{Name: "events", Run: p.notes.run},
 		lifecycle.Part{Name: "api", Run: p.runAPI},
 		lifecycle.Part{Name: "upkeep", Run: func(ctx context.Context, started func()) error {
 			started()
@@ -91,6 +92,7 @@ type parts struct {
 	identity peer.Identity
 	peerLn   net.Listener // nil: peers are off
 	door     *door
+	notes    *notebook
 	apiLns   []net.Listener
 }
 
@@ -122,6 +124,7 @@ func (d *Daemon) assemble() (*parts, error) {
 		p.closeListeners()
 		return nil, err
 	}
+	p.notes = newNotebook(p.registry.WriteEvents, d.log)
 	p.agent = agent.New(agent.Config{
 		Presence: p.presence, TTL: d.cfg.AgentTTL, StateDir: d.cfg.StateDir, RunDir: d.cfg.RunDir,
 		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter, ForgetForeign: d.cfg.ForgetForeign,
@@ -234,7 +237,8 @@ func (p *parts) local() local { return local{LogReader: p.deps.Log, Manager: p.d
 
 func (p *parts) runAPI(ctx context.Context, ready func()) error {
 	deps := unitshttp.Deps{
-		Store: p.registry, Local: p.local(), Who: p.door.who, Problem: p.agent.Problem,
+		Store: p.registry, Local: p.local(), Who: p.door.who, Events: p.notes.tell,
+		Problem: p.agent.Problem,
 		Metrics: metrics(p.engine.Stats(), p.registry), Log: p.log,
 	}
 	if p.peerLn != nil {

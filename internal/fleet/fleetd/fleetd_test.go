@@ -432,3 +432,33 @@ func TestReload(t *testing.T) {
 		t.Errorf("metadata %v", got)
 	}
 }
+
+// What was asked for is among the cluster's events, whichever machine is asked, also
+// what was asked for while the store was away.
+func TestRequestsAreEvents(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	m := c.first()
+	m.launch("a.service")
+	m.do("DELETE", "/fleet/v1/units/nothing.service", "")
+	m.cable.setCut(true)
+	m.do("DELETE", "/fleet/v1/units/a.service", "")
+	m.cable.setCut(false)
+	m.do("PATCH", "/fleet/v1/machines", "[]")
+	for _, want := range []string{
+		`"kind":"request","unit":"a.service","what":"created, launched"`,
+		`"unit":"nothing.service","what":"destroy: failed","why":"destroy unit nothing.service: unit does not exist"`,
+		`"unit":"a.service","what":"destroy: failed","why":"destroy unit a.service: the store does not answer`,
+	} {
+		c.machines[1].wait(want, func() bool {
+			_, body, _ := c.machines[1].do("GET", "/fleet/v1/events", "")
+			return strings.Contains(body, want)
+		})
+	}
+	if log := c.log.String(); !strings.Contains(log, "msg=audit") || !strings.Contains(log, `what="created, launched"`) {
+		t.Error("the log does not have it")
+	}
+	if _, body, _ := m.do("GET", "/fleet/v1/events?unit=a.service", ""); !strings.Contains(body, `from this machine, process`) {
+		t.Errorf("who it was and from where is not said: %s", body)
+	}
+}
