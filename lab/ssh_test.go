@@ -19,26 +19,34 @@ usermod -a -G fleet,systemd-journal core
 chgrp fleet /run/fleet.sock
 chmod 0660 /run/fleet.sock
 install -d -o core -g core -m 0700 /home/core/.ssh
+systemctl enable --quiet ssh
 systemctl restart ssh
 `
 
 // makeKey makes a key for root and prints its public half.
 const makeKey = `ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519 ; cat /root/.ssh/id_ed25519.pub`
 
-// What fleetctl does by SSH, typed on the second of three machines: root there has a key
-// to user core of all. The scripts are written as those of the talks are.
-func TestSSH(t *testing.T) {
-	c := scenario(t)
+// withSSH makes every machine reachable by SSH until the end of the test, as user core,
+// for root on one of them.
+func (c *cluster) withSSH(here string) {
+	c.Helper()
 	for _, m := range c.names() {
 		c.on(m, "bash", "-c", prepareSSH)
-		t.Cleanup(func() { c.on(m, "systemctl", "stop", "ssh") })
+		c.Cleanup(func() { c.on(m, "systemctl", "disable", "--quiet", "--now", "ssh") })
 	}
-	here := c.names()[1]
 	c.on(here, "install", "-d", "-m", "0700", "/root/.ssh")
 	key := strings.TrimSpace(c.on(here, "bash", "-c", makeKey))
 	for _, m := range c.names() {
 		c.on(m, "bash", "-c", "echo '"+key+"' >/home/core/.ssh/authorized_keys; chown core: /home/core/.ssh/authorized_keys")
 	}
+}
+
+// What fleetctl does by SSH, typed on the second of three machines: root there has a key
+// to user core of all. The scripts are written as those of the talks are.
+func TestSSH(t *testing.T) {
+	c := scenario(t)
+	here := c.names()[1]
+	c.withSSH(here)
 	testscript.RunT(inTurn{t}, testscript.Params{
 		Dir: "testdata/ssh",
 		Setup: func(env *testscript.Env) error {
