@@ -65,16 +65,14 @@ func TestCutOff(t *testing.T) {
 		<-tick.C
 		c.keeps("the cut of "+victim, before, c.lives(everything...))
 	}
-	elsewhere := c.lives("single.service")
+	elsewhere := slices.DeleteFunc(c.lives("single.service"), func(l life) bool { return l.machine == victim })
 	c.giveCable(victim)
-	returned := time.Now()
 	c.eventually(heard, "the store answers on "+victim, func() error {
 		_, err := c.try(victim, "curl", "--fail", "--silent", "--show-error", "--max-time", "0.5", "http://127.0.0.1:2379/v2/keys/?quorum=true")
 		return err
 	})
 	c.neverTwiceFor(handOver, 20*time.Second)
 	c.recovered("the return of " + victim)
-	c.Logf("all is right at most %.1f s after the return of %s", time.Since(returned).Seconds(), victim)
 	others := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim && l.unit != "beat.service" })
 	c.keeps("the return of "+victim, others, c.lives(everything...))
 	c.same("the return of "+victim, elsewhere, c.lives("single.service"))
@@ -138,7 +136,6 @@ func TestFrozen(t *testing.T) {
 	c.off = ""
 	c.neverTwiceFor(handOver, 20*time.Second)
 	c.recovered("the thaw of " + victim)
-	c.Logf("all is right at most %.1f s after the thaw of %s", time.Since(thawed).Seconds(), victim)
 	others := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim && l.unit != "beat.service" })
 	c.keeps("the thaw of "+victim, others, c.lives(everything...))
 	c.spokeAfterThaw(victim, thawed)
