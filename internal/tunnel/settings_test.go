@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,4 +85,19 @@ func write(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Whatever stands in ~/.ssh/config, it is read or refused.
+func FuzzParseSettings(f *testing.F) {
+	f.Add([]byte(sshConfig), "web-1")
+	f.Add([]byte("Match host a,!b\nPort=22 # c\nInclude\n"), "a")
+	f.Fuzz(func(t *testing.T, text []byte, alias string) {
+		if bytes.Contains(bytes.ToLower(text), []byte("include")) {
+			return // would read files of this machine
+		}
+		s, err := parseSettings(text, alias)
+		if err == nil && (s.port < 0 || s.port > 65535) {
+			t.Fatalf("port %d", s.port)
+		}
+	})
 }
