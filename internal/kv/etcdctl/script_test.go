@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"flotilla/internal/applet"
+	"flotilla/internal/kv/kvtest"
 	"flotilla/internal/kv/member"
 	"flotilla/internal/logx"
 )
@@ -37,23 +38,7 @@ func startMember(t testing.TB) (url string) {
 		t.Fatal(err)
 	}
 	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- m.Run(ctx, func() { close(ready) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("member: %v", err)
-		}
-	})
-	select {
-	case <-ready:
-	case err := <-ended:
-		ended <- err
-		t.Fatal(err)
-	case <-time.After(30 * time.Second):
-		t.Fatal("the member is not ready")
-	}
+	kvtest.Run(t, m)
 	return m.ClientURLs()[0]
 }
 

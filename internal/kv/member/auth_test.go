@@ -77,6 +77,7 @@ func asJSON(key string) string {
 
 // Every door of the port asks who it is, also after a restart.
 func TestAuthAtEveryDoor(t *testing.T) {
+	t.Parallel()
 	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
 	m := start(t, cfg)
 	guest, alice, root := visitor{}, visitor{login: "alice:apw"}, visitor{login: "root:rpw"}
@@ -130,12 +131,13 @@ func TestAuthAtEveryDoor(t *testing.T) {
 // Who shows a certificate is its common name, at each door, unless credentials
 // say otherwise.
 func TestAuthByCertificate(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
 	cfg.Engine.ListenClientUrls = mustURLs("https://127.0.0.1:0")
 	info := &cfg.Engine.ClientTLSInfo
 	info.CertFile, info.KeyFile = ca.issue(t, "server")
-	info.TrustedCAFile, info.ClientCertAuth = ca.path("ca.pem"), true
+	info.TrustedCAFile, info.ClientCertAuth = ca.CA(), true
 	m := start(t, cfg)
 	base := m.ClientURLs()[0]
 	secure := func(name string) *tls.Config {
@@ -143,7 +145,7 @@ func TestAuthByCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{pair}}
+		return &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{pair}}
 	}
 	shows := func(name string) *http.Client {
 		return &http.Client{Transport: &http.Transport{TLSClientConfig: secure(name)}}

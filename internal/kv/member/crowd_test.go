@@ -2,6 +2,7 @@ package member
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -35,7 +36,16 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	flag.Parse()
+	if !flagGiven("test.parallel") {
+		flag.Set("test.parallel", "6") // members under test wait most of the time: for elections, for each other
+	}
 	os.Exit(m.Run())
+}
+
+func flagGiven(name string) (given bool) {
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
 }
 
 // crowd opens a connection for each line of its input and keeps them all until the

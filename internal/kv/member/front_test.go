@@ -2,19 +2,11 @@ package member
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +14,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flotilla/internal/kv/kvtest"
 )
 
 func body(t testing.TB, c *http.Client, url string) (int, string) {
@@ -105,6 +99,7 @@ func TestStopEndsWatches(t *testing.T) {
 }
 
 func TestSeparateHTTP(t *testing.T) {
+	t.Parallel()
 	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
 	cfg.Engine.ListenClientHttpUrls = mustURLs("http://127.0.0.1:0")
 	m := start(t, cfg)
@@ -122,81 +117,37 @@ func TestSeparateHTTP(t *testing.T) {
 	}
 }
 
-// authority makes certificates for tests.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
+// authority makes certificates, or the test fails.
+type authority struct{ *kvtest.Authority }
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	a, err := kvtest.NewAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{a}
 }
 
-func newAuthority(t *testing.T) *authority {
+func (a authority) issue(t *testing.T, name string) (cert, key string) {
 	t.Helper()
-	a := &authority{dir: t.TempDir(), pool: x509.NewCertPool()}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := a.Issue(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.key = key
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.pool.AddCert(a.cert)
-	writePEM(t, a.path("ca.pem"), "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
-
-// issue writes NAME.pem and NAME-key.pem, good for 127.0.0.1.
-func (a *authority) issue(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}, a.cert, &k.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = a.path(name+".pem"), a.path(name+"-key.pem")
-	writePEM(t, cert, "CERTIFICATE", der)
-	writePEM(t, key, "PRIVATE KEY", raw)
 	return cert, key
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // With TLS both protocols share the port too, also for a client that could speak
 // HTTP/2, and nobody without a certificate comes in.
 func TestTLSWithClientCertificates(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
 	cfg.Engine.ListenClientUrls = mustURLs("https://127.0.0.1:0")
 	info := &cfg.Engine.ClientTLSInfo
 	info.CertFile, info.KeyFile = ca.issue(t, "server")
-	info.TrustedCAFile, info.ClientCertAuth = ca.path("ca.pem"), true
+	info.TrustedCAFile, info.ClientCertAuth = ca.CA(), true
 	m := start(t, cfg)
 	base, err := url.Parse(m.ClientURLs()[0])
 	if err != nil {
@@ -207,7 +158,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trusted := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{pair}}
+	trusted := &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{pair}}
 	web := &http.Client{Transport: &http.Transport{TLSClientConfig: trusted.Clone(), ForceAttemptHTTP2: true}}
 	if code, _ := body(t, web, base.String()+"/readyz"); code != 200 {
 		t.Errorf("HTTP: %d", code)
@@ -231,7 +182,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 		t.Errorf("gRPC as the user that the certificate names: %v", err)
 	}
 
-	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool}}}
+	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool}}}
 	if _, err := stranger.Get(base.String() + "/readyz"); err == nil {
 		t.Error("a client without a certificate came in")
 	}
@@ -240,12 +191,13 @@ func TestTLSWithClientCertificates(t *testing.T) {
 // A member that asks the network for certificates serves loopback without: a client
 // there is nobody to the engine, not the end of it.
 func TestPlainLoopbackBesideCertificates(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
 	cfg.Engine.ListenClientUrls = mustURLs("http://127.0.0.1:0,https://127.0.0.1:0")
 	info := &cfg.Engine.ClientTLSInfo
 	info.CertFile, info.KeyFile = ca.issue(t, "server")
-	info.TrustedCAFile, info.ClientCertAuth = ca.path("ca.pem"), true
+	info.TrustedCAFile, info.ClientCertAuth = ca.CA(), true
 	m := start(t, cfg)
 	plain := slices.IndexFunc(m.ClientURLs(), func(u string) bool { return strings.HasPrefix(u, "http://") })
 	c, err := clientv3.New(clientv3.Config{Endpoints: m.ClientURLs()[plain : plain+1], DialTimeout: 5 * time.Second})

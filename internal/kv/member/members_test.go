@@ -183,6 +183,7 @@ func reconfigure(t *testing.T, base string) []string {
 var parserText = regexp.MustCompile(`json: [^"]*`)
 
 func TestMembersLikeEtcd34(t *testing.T) {
+	t.Parallel()
 	theirs, ours := startTrio34(t), startTrio(t)
 	normal := cmp.Transformer("parser", func(s string) string { return parserText.ReplaceAllString(s, "json: ...") })
 	if diff := cmp.Diff(reconfigure(t, theirs), reconfigure(t, ours), normal); diff != "" {
@@ -220,6 +221,7 @@ func peerStats(t *testing.T, base string) []string {
 
 // An update of the engine that renames its counters must not go unseen.
 func TestEngineCounts(t *testing.T) {
+	t.Parallel()
 	m := start(t, alone(t, "n1", filepath.Join(t.TempDir(), "data")))
 	var self v2http.SelfStats
 	if _, raw := ask(t, http.MethodGet, m.ClientURLs()[0]+"/v2/stats/self", ""); json.Unmarshal([]byte(raw), &self) != nil {

@@ -33,6 +33,7 @@ func wantCode(t *testing.T, err error, code int) {
 // The v2 client library works as against the etcd of its time, and a v3 client sees
 // the same values.
 func TestOldClientLibrary(t *testing.T) {
+	t.Parallel()
 	m := start(t, alone(t, "n1", filepath.Join(t.TempDir(), "data")))
 	c := oldClient(t, m)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

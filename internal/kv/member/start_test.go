@@ -151,6 +151,7 @@ func TestHTTPSWantsACertificate(t *testing.T) {
 }
 
 func TestHostWhitelist(t *testing.T) {
+	t.Parallel()
 	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
 	cfg.Engine.HostWhitelist = map[string]struct{}{"127.0.0.1": {}}
 	m := start(t, cfg)

@@ -28,21 +28,7 @@ func start(t testing.TB, cfg Config) *Store {
 	t.Helper()
 	cfg.Log = slog.New(slog.DiscardHandler)
 	s := New(cfg)
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- s.Run(ctx, func() { close(ready) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
-	select {
-	case <-ready:
-	case err := <-done:
-		done <- err
-		t.Fatalf("run: %v", err)
-	}
+	kvtest.Run(t, s)
 	return s
 }
 

@@ -1,60 +1,29 @@
 package proxy_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"flotilla/client/keys"
+	"flotilla/internal/kv/kvtest"
 	"flotilla/internal/kv/proxy"
 )
 
-// certificate makes one that is its own authority, for 127.0.0.1, and returns the
-// files.
+// certificate makes one, for 127.0.0.1, and returns the files.
 func certificate(t *testing.T) transport.TLSInfo {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	a, err := kvtest.NewAuthority(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	cert, key, err := a.Issue("test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name, kind string, der []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	cert := write("cert.pem", "CERTIFICATE", der)
-	return transport.TLSInfo{CertFile: cert, KeyFile: write("key.pem", "EC PRIVATE KEY", raw), TrustedCAFile: cert}
+	return transport.TLSInfo{CertFile: cert, KeyFile: key, TrustedCAFile: a.CA()}
 }
 
 // Members that ask for certificates, of clients and of peers, are reached with the
