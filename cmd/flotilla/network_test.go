@@ -1,24 +1,18 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"flotilla/internal/kv/kvtest"
 )
 
 // inNetwork tells a process of this test that it has a network of its own.
@@ -151,35 +145,10 @@ func issue(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: issue NAME...")
 	}
-	parent := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caKey := certificate(ts, "ca", parent, parent, nil)
-	for i, name := range args {
-		certificate(ts, name, &x509.Certificate{
-			SerialNumber: big.NewInt(int64(i + 2)), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		}, parent, caKey)
-	}
-}
-
-// certificate writes a certificate and its key; by is nil for one that signs itself.
-func certificate(ts *testscript.TestScript, name string, cert, parent *x509.Certificate, by *ecdsa.PrivateKey) *ecdsa.PrivateKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	a, err := kvtest.NewAuthority(ts.MkAbs("."))
 	ts.Check(err)
-	if by == nil {
-		by = key
+	for _, name := range args {
+		_, _, err := a.Issue(name)
+		ts.Check(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, by)
-	ts.Check(err)
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	ts.Check(err)
-	write := func(file, kind string, der []byte) {
-		ts.Check(os.WriteFile(ts.MkAbs(file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	}
-	write(name+".pem", "CERTIFICATE", der)
-	write(name+"-key.pem", "PRIVATE KEY", raw)
-	return key
 }
