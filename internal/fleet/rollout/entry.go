@@ -70,11 +70,11 @@ const (
 	bad
 )
 
-// judge judges an entry on a present machine that has its unit's text since a time,
-// with the reason if it is bad.
+// judge judges an entry on a present machine that has its unit's text, with the
+// reason if it is bad. Since is since when, if it has not been good yet.
 func (e *entry) judge(now, since time.Time) (verdict, string) {
-	st := e.state
-	late := func(after time.Duration) bool { return !since.IsZero() && !now.Before(since.Add(after+mute)) }
+	st, flying := e.state, !since.IsZero()
+	late := func(after time.Duration) bool { return flying && !now.Before(since.Add(after+mute)) }
 	switch {
 	case st.Hash != e.Hash || e.Watched && st.Health == model.Unwatched:
 		// The machine has not come to it yet. Stopping the old copy may take
@@ -85,9 +85,11 @@ func (e *entry) judge(now, since time.Time) (verdict, string) {
 		return waiting, ""
 	case st.Health == model.Bad:
 		return bad, orElse(st.HealthWhy, "it is not healthy")
+	case st.Health == model.Good && flying:
+		return good, "" // also of what did not run before, and does not now
 	case st.Active == "failed" && st.Health != model.Waiting:
 		return bad, orElse(st.Message, "it failed")
-	case e.up():
+	case st.Health == model.Good || e.up():
 		return good, ""
 	case late(2 * e.patience()): // the machine should have said so long ago
 		return bad, "it is " + orElse(st.Active, "in no known state") + " for too long"

@@ -26,10 +26,12 @@ func (g *group) judge() {
 			continue
 		}
 		since, counts := g.roll.Since[e.key()]
-		if counts && since.IsZero() {
-			continue // given up
+		if g.givenUp(e) {
+			continue
 		}
 		switch v, why := e.judge(g.s.Now, since); {
+		case v == good && !e.up() && counts:
+			g.roll.Since[e.key()] = time.Time{} // it is not meant to run: not to be waited for
 		case v == good:
 			delete(g.roll.Since, e.key())
 		case v == waiting && !counts:
@@ -86,6 +88,12 @@ func (g *group) flying(e *entry) bool {
 	return ok && !since.IsZero()
 }
 
+// givenUp reports whether e is not waited for any more.
+func (g *group) givenUp(e *entry) bool {
+	since, ok := g.roll.Since[e.key()]
+	return ok && since.IsZero()
+}
+
 // unavailable sorts an entry: down, if it serves nobody or is being changed, and in
 // that case also flying.
 func (g *group) unavailable(e *entry) (down, flying bool) {
@@ -95,8 +103,8 @@ func (g *group) unavailable(e *entry) (down, flying bool) {
 		return recent, false
 	case g.flying(e):
 		return true, true
-	case g.takesPart(e) && g.settled(e):
-		return false, false // also one that was given up: it is not waited for
+	case g.givenUp(e):
+		return false, false
 	}
 	return !e.up(), false
 }
