@@ -108,11 +108,11 @@ func (p *pass) choose(j *job) choice {
 	if m := p.runsAlready(j); m != nil {
 		return choice{m: m, why: "it runs there already"}
 	}
-	return p.best(j, p.refuses)
+	return p.best(j, func(m *machine, j *job) refusal { return p.refuses(m, j, true) })
 }
 
 // best returns the machine that suits j best of those that are not refused.
-func (p *pass) best(j *job, refuses func(m *machine, j *job, arriving bool) refusal) choice {
+func (p *pass) best(j *job, refuses func(*machine, *job) refusal) choice {
 	t := tasteOf(j)
 	soft := t.soft()
 	var best, light *machine // light would be it if nothing but load mattered
@@ -125,7 +125,7 @@ func (p *pass) best(j *job, refuses func(m *machine, j *job, arriving bool) refu
 		if !better && !lighter {
 			continue
 		}
-		no := refuses(m, j, true)
+		no := refuses(m, j)
 		blocked = blocked || no.passes()
 		if no.kind != fits {
 			continue

@@ -246,13 +246,7 @@ func (c *Cluster) forgetMachine(m *machine) {
 func (c *Cluster) touch(j *job) { put(&c.dirty, j, true) }
 
 // touchAll touches what is on m.
-func (c *Cluster) touchAll(m *machine) {
-	for _, list := range [][]*entry{m.here, m.leaving} {
-		for _, e := range list {
-			c.touch(e.job)
-		}
-	}
-}
+func (c *Cluster) touchAll(m *machine) { m.each(func(e *entry) { c.touch(e.job) }) }
 
 // put is a map assignment that makes the map if there is none.
 func put[K comparable, V any](m *map[K]V, k K, v V) {

@@ -23,7 +23,11 @@ func (p *pass) retire() {
 			why = "its desired state is inactive"
 		}
 		for _, e := range j.entries {
-			e.release(why)
+			if p.single(e) {
+				p.leave(e, why)
+			} else {
+				e.release(why)
+			}
 		}
 	}
 }
@@ -64,12 +68,12 @@ func (p *pass) settleJob(j *job) {
 	for _, e := range j.entries {
 		switch {
 		case e.fate == leaves:
-			e.leave(e.why)
+			p.leave(e, cmp.Or(e.why, "at most one may run"))
 		case j.Bad != "" || !e.on.present:
 			e.stay()
 		default:
 			if r := p.worded(e.on, j, false); r.kind != fits {
-				e.leave(r.String())
+				p.leave(e, r.String())
 				j.cause = fmt.Sprintf("%s %s", model.ShortID(e.on.ID), r)
 			} else {
 				e.stay()
@@ -84,6 +88,8 @@ func (p *pass) settleJob(j *job) {
 func (p *pass) oneHome(j *job) {
 	rank := func(e *entry) int {
 		switch {
+		case e.stopping():
+			return 3
 		case p.up(e):
 			return 0
 		case e.on.present:
@@ -154,8 +160,7 @@ func (e *entry) ended() bool {
 	if !e.old.Leaving || !e.on.present || e.old.Desired != model.Launched {
 		return false
 	}
-	st := e.job.says(e.on)
-	return st.active == "inactive" || st.active == "failed"
+	return e.job.says(e.on).ended()
 }
 
 // decisions turns fates into decisions, in the order of operations, then by unit
@@ -182,6 +187,9 @@ func (p *pass) decision(e *entry) (Decision, bool) {
 	switch {
 	case e.fate == goes:
 		return Decision{Release, e.old, e.why}, true
+	case e.fate == halts:
+		to, change := e.halted()
+		return Decision{Update, to, e.why}, change
 	case e.fate == leaves:
 		left := e.old
 		left.Leaving = true
@@ -211,16 +219,21 @@ func (p *pass) target(e *entry) model.Placement {
 }
 
 // keeps returns the placement whose text e has to keep for now, if it may not take
-// its unit's: its own, or for a new one that which was written last.
+// its unit's: its own, or for a new one that which was written last. A machine that
+// is away goes by the text that it has when it stops a singleton: that stays to be
+// known.
 func (p *pass) keeps(e *entry) (had model.Placement, kept bool) {
 	had = e.old
 	if !e.stored {
 		had = e.job.newest()
 	}
-	if had.Unit == "" || had.Hash == e.job.Hash || p.Allow == nil {
+	switch {
+	case had.Unit == "" || had.Hash == e.job.Hash:
 		return had, false
+	case e.stored && !e.on.present && p.single(e):
+		return had, true
 	}
-	return had, !p.Allow(e.job.Name, e.on.ID)
+	return had, p.Allow != nil && !p.Allow(e.job.Name, e.on.ID)
 }
 
 // newest is the stored entry that was written last; zero if there is none.

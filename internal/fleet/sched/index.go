@@ -13,6 +13,7 @@ type fate int
 const (
 	stays  fate = iota // the machine runs the unit and goes on
 	leaves             // the machine runs the unit until it is up elsewhere
+	halts              // the machine stops the unit, a singleton, and says so
 	goes               // the machine stops the unit
 )
 
@@ -43,6 +44,16 @@ type machine struct {
 
 func (m *machine) load() int { return len(m.here) + len(m.leaving) }
 
+// each calls f with all that is on m.
+func (m *machine) each(f func(*entry)) {
+	for _, e := range m.here {
+		f(e)
+	}
+	for _, e := range m.leaving {
+		f(e)
+	}
+}
+
 // report is what a machine says of a job.
 type report struct {
 	machine, hash, load, active string
@@ -53,6 +64,12 @@ func reportOf(r report, machine string) int { return cmp.Compare(r.machine, mach
 
 // running reports whether the unit runs there.
 func (r report) running() bool { return r.active == "active" || r.active == "reloading" }
+
+// up reports whether it runs there or is about to.
+func (r report) up() bool { return r.running() || r.active == "activating" }
+
+// ended reports whether it is at rest there.
+func (r report) ended() bool { return r.active == "inactive" || r.active == "failed" }
 
 // job is a unit with its entries and reports, each in order of machine ids.
 type job struct {

@@ -15,16 +15,25 @@ func (p *pass) since(m *machine) time.Time {
 	return p.LeaderSince
 }
 
-// due is when j moves because m has been away too long, whether or not moves are
-// held; ever is false if it never does.
-func (p *pass) due(m *machine, j *job) (at time.Time, ever bool) {
-	after, ever := j.Req.MovesAfter(p.Policy.MoveAfter)
-	return p.since(m).Add(after), ever && !m.present
+// due is when the unit of e moves because its machine has been away too long,
+// whether or not moves are held; ever is false if it never does. A singleton moves
+// when the text that its machine has makes the machine stop it.
+func (p *pass) due(e *entry) (at time.Time, ever bool) {
+	req := e.job.Req
+	if p.single(e) {
+		req = e.requirements()
+		if !req.Singleton {
+			return at, false // its machine has not been told that it is one
+		}
+	}
+	after, ever := req.MovesAfter(p.Policy.MoveAfter)
+	return p.since(e.on).Add(after), ever && !e.on.present
 }
 
-// overdue reports whether j is to move because m has been away too long.
-func (p *pass) overdue(m *machine, j *job) bool {
-	at, ever := p.due(m, j)
+// overdue reports whether the unit of e is to move because its machine has been away
+// too long.
+func (p *pass) overdue(e *entry) bool {
+	at, ever := p.due(e)
 	return ever && !p.Now.Before(at)
 }
 
@@ -59,12 +68,12 @@ func (p *pass) held() string {
 func (p *pass) wake() time.Time {
 	var first time.Time
 	for _, m := range p.away {
-		for _, e := range m.here {
-			at, ever := p.due(m, e.job)
-			if e.job.movable() && ever && p.Now.Before(at) && (first.IsZero() || at.Before(first)) {
+		m.each(func(e *entry) {
+			waits := e.fate == stays && e.job.movable() || e.fate == halts
+			if at, ever := p.due(e); waits && ever && p.Now.Before(at) && (first.IsZero() || at.Before(first)) {
 				first = at
 			}
-		}
+		})
 	}
 	return first
 }

@@ -39,9 +39,11 @@ type pass struct {
 	order     []*job // what the pass looks at, in order
 	at        *job   // the one that is being placed, while placing goes in order
 	unplaced  []Unplaced
-	evicted   []*job // to be placed again
-	stuck     []*job // no machine fits, so far
-	last      bool   // this is the last try
+	evicted   []*job          // to be placed again
+	stuck     []*job          // no machine fits, so far
+	last      bool            // this is the last try
+	together  map[string]bool // units that are taken to go where one of them goes
+	drains    []Drain
 	heldMoves int
 }
 
@@ -59,11 +61,13 @@ func (c *Cluster) Decide(m Moment) Result {
 	p.settle()
 	p.handOver() // makes room
 	p.placeAll()
+	p.drain()
 	p.handOver() // to what has turned out to be the right place all along
 	r := Result{
 		Decisions: p.decisions(),
 		Unplaced:  p.unplacedByName(),
 		Held:      p.held(),
+		Drains:    p.drains,
 		Wake:      p.wake(),
 	}
 	p.restore()
@@ -93,6 +97,11 @@ func (p *pass) enlist() {
 	}
 	for j := range p.active {
 		add(j)
+	}
+	for _, m := range p.present {
+		if m.draining() {
+			m.each(func(e *entry) { add(e.job) })
+		}
 	}
 	for i := 0; i < len(todo); i++ {
 		p.related(todo[i], add)

@@ -88,7 +88,11 @@ func (p *pass) placeGlobal(j *job) {
 // too long.
 func (p *pass) placeOrdinary(j *job) {
 	home := j.home()
-	if home != nil && !p.overdue(home.on, j) {
+	if home != nil && !p.overdue(home) {
+		return
+	}
+	if m := p.mustWait(j); m != nil {
+		p.explainWait(j, m)
 		return
 	}
 	to := p.choose(j)
@@ -110,7 +114,7 @@ func (p *pass) placeOrdinary(j *job) {
 	if home != nil {
 		away := p.Now.Sub(p.since(home.on)).Truncate(time.Second).String()
 		cause = model.ShortID(home.on.ID) + " has been away for " + away
-		home.leave("moved to " + model.ShortID(to.m.ID) + ": away for " + away)
+		p.leave(home, "moved to "+model.ShortID(to.m.ID)+": away for "+away)
 	}
 	p.seat(j, to, cause)
 }
@@ -206,12 +210,15 @@ func (p *pass) unseat(e *entry, why string) {
 	j.placed = false
 	j.cause = why
 	if e.stored {
-		e.leave(why)
+		p.leave(e, why)
 	} else {
 		e.release(why)
 		j.entries = without(j.entries, e)
 	}
 	p.evicted = append(p.evicted, j)
+	if e.fate == halts {
+		return // those that follow it run on until it has stopped
+	}
 	for _, f := range slices.Clone(e.on.here) {
 		if slices.Contains(f.job.Req.MachineOf, j.Name) {
 			p.unseat(f, "its peer "+j.Name+" moves")

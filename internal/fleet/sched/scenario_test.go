@@ -220,6 +220,19 @@ func tell(r Result) string {
 	for _, u := range r.Unplaced {
 		fmt.Fprintf(&b, "> nowhere %s # %s\n", u.Unit, u.Why)
 	}
+	for _, d := range r.Drains {
+		fmt.Fprintf(&b, "> drain   %s: %d left", d.Machine, d.Left)
+		for _, unit := range d.Moving {
+			fmt.Fprintf(&b, ", %s moves", unit)
+		}
+		for _, n := range d.Stuck {
+			fmt.Fprintf(&b, ", %s cannot (%s)", n.Unit, n.Why)
+		}
+		for _, n := range d.Stays {
+			fmt.Fprintf(&b, ", %s stays (%s)", n.Unit, n.Why)
+		}
+		b.WriteString("\n")
+	}
 	if r.Held != "" {
 		fmt.Fprintf(&b, "> held # %s\n", r.Held)
 	}

@@ -169,6 +169,18 @@ type Unplaced struct {
 	Verdicts []Verdict // each machine, in order of its id
 }
 
+// Note is a word on a unit.
+type Note struct{ Unit, Why string }
+
+// Drain is how far a machine has been drained. It is done when Left is 0.
+type Drain struct {
+	Machine string
+	Left    int      // how many units have not left yet
+	Moving  []string // those that are leaving, in order of name
+	Stuck   []Note   // those that could not leave now, in the order in which they try
+	Stays   []Note   // those that do not leave, and are not in Left
+}
+
 // Result is what Decide returns.
 type Result struct {
 	Decisions []Decision
@@ -176,6 +188,8 @@ type Result struct {
 	Unplaced []Unplaced
 	// Held says why moves are held that would otherwise be due; "" if none are.
 	Held string
+	// Drains is the machines that are to be drained, in order of id.
+	Drains []Drain
 	// Wake is when time alone will change the decisions; zero: never.
 	Wake time.Time
 	// DoneAsks is the IDs of the Asks that Decisions carry out, or that there is

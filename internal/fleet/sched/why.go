@@ -94,7 +94,7 @@ func (p *pass) refuses(m *machine, j *job, arriving bool) refusal {
 		return refusal{kind: cordoned}
 	}
 	for _, peer := range j.Req.MachineOf {
-		if !p.runs(m, peer) {
+		if !p.runs(m, peer, arriving) {
 			return refusal{kind: withoutPeer, what: peer}
 		}
 	}
@@ -158,14 +158,19 @@ func lacking(have map[string]string, want map[string][]string) string {
 	return ""
 }
 
-// runs reports whether the unit of that name is on m to stay.
-func (p *pass) runs(m *machine, name string) bool {
+// runs reports whether the unit of that name is on m to stay, or would go there
+// together with the one in question. For one that is there already, a singleton that
+// has yet to stop is still there.
+func (p *pass) runs(m *machine, name string, arriving bool) bool {
+	if p.together[name] {
+		return true
+	}
 	t := p.jobs[name]
 	if t == nil {
 		return false
 	}
 	e := t.on(m)
-	return e != nil && e.fate == stays
+	return e != nil && (e.fate == stays || e.fate == halts && !arriving)
 }
 
 // peerTrouble says why a unit that j follows is on no machine or out of reach; ""
@@ -276,6 +281,11 @@ func (p *pass) explain(j *job, note string) {
 		u.Why = note + "; " + u.Why
 	}
 	p.unplaced = append(p.unplaced, u)
+}
+
+// explainWait records that j has to stop on m before it may be anywhere else.
+func (p *pass) explainWait(j *job, m *machine) {
+	p.explain(j, "a singleton, and not known to have stopped on "+model.ShortID(m.ID))
 }
 
 // explainBad records that no machine can run a unit that cannot be understood.

@@ -1,0 +1,187 @@
+package sched
+
+import (
+	"slices"
+
+	"flotilla/internal/fleet/model"
+)
+
+// drain has what is on the machines that are to be drained leave them, each machine
+// one unit at a time, together with those that are bound to it.
+func (p *pass) drain() {
+	for _, m := range p.present {
+		if m.draining() {
+			p.drains = append(p.drains, p.drainMachine(m))
+			p.placeEvicted()
+		}
+	}
+}
+
+func (m *machine) draining() bool { return m.Cordon != nil && m.Cordon.Drain }
+
+func (p *pass) drainMachine(m *machine) Drain {
+	d := Drain{Machine: m.ID}
+	for _, e := range m.leaving {
+		if e.job.wanted() {
+			d.Moving = append(d.Moving, e.job.Name)
+		}
+	}
+	d.Left = len(d.Moving)
+	for _, e := range drainOrder(m) {
+		if pin := e.job.pinned(); pin != "" {
+			d.Stays = append(d.Stays, Note{e.job.Name, pin})
+			continue
+		}
+		d.Left++
+		switch {
+		case slices.Contains(d.Moving, e.job.Name): // with another
+		case p.holding():
+			d.Stuck = append(d.Stuck, Note{e.job.Name, "moves are held"})
+		default:
+			p.drainEntry(e, &d)
+		}
+	}
+	slices.Sort(d.Moving)
+	return d
+}
+
+// drainEntry has e leave if it is its turn and it can.
+func (p *pass) drainEntry(e *entry, d *Drain) {
+	group := bound(e)
+	to, no := p.elsewhere(e, group)
+	switch {
+	case to.m == nil:
+		d.Stuck = append(d.Stuck, Note{e.job.Name, no})
+	case len(d.Moving) == 0:
+		why := model.ShortID(e.on.ID) + " is drained"
+		if e.on.Cordon.Why != "" {
+			why += " " + cordonText(e.on.Cordon)
+		}
+		p.move(group, to, why)
+		for _, g := range group {
+			d.Moving = append(d.Moving, g.job.Name)
+		}
+	}
+}
+
+// drainOrder is who leaves m first: what has been told to stop already, then in
+// order.
+func drainOrder(m *machine) []*entry {
+	list := slices.Clone(m.here)
+	rank := func(e *entry) int {
+		if e.stopping() {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b *entry) int { return rank(a) - rank(b) })
+	return list
+}
+
+// pinned is why the unit is not one that can leave its machine; "" if it can.
+func (j *job) pinned() string {
+	switch {
+	case j.Bad != "":
+		return "it cannot be understood: " + j.Bad
+	case j.Req.Global:
+		return "a global unit"
+	case j.Req.MachineID != "":
+		return "bound to this machine by MachineID"
+	}
+	return ""
+}
+
+// move moves a group to a machine that has a place for all of them. Singletons are
+// stopped first, while the others run on.
+func (p *pass) move(group []*entry, to choice, why string) {
+	ready := true
+	for _, g := range group {
+		p.enlistLate(g.job)
+		if p.single(g) && !p.stopped(g) {
+			p.leave(g, why+": to be stopped first")
+			ready = false
+		}
+	}
+	if !ready {
+		return
+	}
+	for _, g := range group {
+		p.leave(g, why)
+	}
+	for i, g := range group {
+		if i > 0 {
+			to.why = "with " + group[0].job.Name
+		}
+		p.seat(g.job, to, why)
+	}
+}
+
+// bound is the entries that can leave their machine only together with e, e among
+// them: those its unit follows, and those that follow it.
+func bound(e *entry) []*entry {
+	group := []*entry{e}
+	for i := 0; i < len(group); i++ {
+		g := group[i].job
+		for _, other := range e.on.here {
+			q := other.job
+			if !q.Req.Global && !slices.Contains(group, other) &&
+				(slices.Contains(q.Req.MachineOf, g.Name) || slices.Contains(g.Req.MachineOf, q.Name)) {
+				group = append(group, other)
+			}
+		}
+	}
+	return group
+}
+
+// elsewhere returns the machine for a group that leaves the machine of e together,
+// or why there is none.
+func (p *pass) elsewhere(e *entry, group []*entry) (choice, string) {
+	p.together = map[string]bool{}
+	defer func() { p.together = nil }()
+	var total amount
+	for _, g := range group {
+		if pin := g.job.pinned(); pin != "" {
+			return choice{}, "its peer " + g.job.Name + " stays: " + pin
+		}
+		p.together[g.job.Name] = true
+		total = total.plus(g.job.asks())
+	}
+	refuses := func(m *machine, j *job) refusal {
+		if m == e.on {
+			return refusal{kind: cordoned}
+		}
+		for _, g := range group {
+			if r := p.refuses(m, g.job, true); r.kind != fits {
+				return r
+			}
+		}
+		if !m.hasRoom(m.used, total) {
+			return refusal{kind: lacksRoom}
+		}
+		return refusal{}
+	}
+	to := p.best(e.job, refuses)
+	if to.m != nil {
+		return to, ""
+	}
+	return to, p.whyNot(e, group, refuses)
+}
+
+// whyNot counts why no machine has a place for a group.
+func (p *pass) whyNot(e *entry, group []*entry, refuses func(*machine, *job) refusal) string {
+	var all []refusal
+	for _, m := range p.present {
+		if m == e.on {
+			continue
+		}
+		r := refuses(m, e.job)
+		for _, g := range group {
+			if one := p.worded(m, g.job, true); one.kind == r.kind {
+				r = one
+				break
+			}
+		}
+		all = append(all, r)
+	}
+	return count(all)
+}
