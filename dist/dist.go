@@ -1,5 +1,5 @@
 // Package dist holds what a distribution's package installs beside the program: the
-// systemd units of the daemons, and the user that the store runs as. They are in the
+// systemd units of the daemons, the user that the store runs as and the group that may use the fleet API. They are in the
 // program too, so that it can install them itself.
 package dist
 

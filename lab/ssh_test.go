@@ -14,10 +14,7 @@ const prepareSSH = `set -e
 rm -rf /etc/ssh/ssh_host_* /root/.ssh /root/.fleetctl
 ssh-keygen -q -A
 id core >/dev/null 2>&1 || useradd --create-home --shell /bin/bash core
-getent group fleet >/dev/null || groupadd --system fleet
 usermod -a -G fleet,systemd-journal core
-chgrp fleet /run/fleet.sock
-chmod 0660 /run/fleet.sock
 install -d -o core -g core -m 0700 /home/core/.ssh
 systemctl enable --quiet ssh
 systemctl restart ssh
