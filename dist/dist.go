@@ -1,6 +1,6 @@
 // Package dist holds what a distribution's package installs beside the program: the
-// systemd units of the daemons, the user that the store runs as and the group that may use the fleet API. They are in the
-// program too, so that it can install them itself.
+// systemd units of the daemons, the user that the store runs as and the group that may
+// use the fleet API. They are in the program too, so that it can install them itself.
 package dist
 
 import (
