@@ -137,7 +137,7 @@ func (c *Client) Events(ctx context.Context, e EventQuery) iter.Seq2[api.Event, 
 type LogQuery struct {
 	Units   []string  // full names or globs; one at least
 	Machine string    // id, or the beginning of one; empty: all
-	Lines   *int      // at most so many of the newest of each unit and machine; nil: 10, or all with Since
+	Lines   *int      // the newest so many of all, -1: all that there are; nil: 10, or all with Since
 	Since   time.Time // zero: no bound
 	// Priority is the least urgent that is wanted, 0 to 7 of syslog(3); nil: any.
 	Priority *int

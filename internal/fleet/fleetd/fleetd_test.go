@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	client "flotilla/client/fleet"
 	"flotilla/internal/fault"
 )
 
@@ -460,5 +461,46 @@ func TestRequestsAreEvents(t *testing.T) {
 	}
 	if _, body, _ := m.do("GET", "/fleet/v1/events?unit=a.service", ""); !strings.Contains(body, `from this machine, process`) {
 		t.Errorf("who it was and from where is not said: %s", body)
+	}
+}
+
+// The logs of units on several machines are one stream, which goes on when a machine's
+// daemon has been away.
+func TestLogsOfSeveralMachines(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	for i := 1; i <= 2; i++ {
+		c.first().launch(fmt.Sprintf("web@%d.service", i), fmt.Sprintf("X-Fleet MachineMetadata=name=m%d", i))
+		c.active(fmt.Sprintf("web@%d.service", i))
+	}
+	far := c.machines[1]
+	api, err := client.New(client.Config{Endpoint: "unix://" + filepath.Join(c.first().dir, "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var got []string
+	c.first().units.Print("web@1.service", "say one")
+	for line, err := range api.Logs(ctx, client.LogQuery{Units: []string{"web@*"}, Grep: "^say", Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line.Notice == "" {
+			got = append(got, line.Machine+" "+line.Message)
+		}
+		switch {
+		case len(got) == 1 && line.Notice == "":
+			far.units.Print("web@2.service", "say two")
+		case len(got) == 2 && line.Notice == "":
+			far.stop()
+			far.units.Print("web@2.service", "say three")
+			far.start()
+		case len(got) == 3:
+			cancel()
+		}
+	}
+	if fmt.Sprint(got) != "[m1 say one m2 say two m2 say three]" {
+		t.Errorf("got %v", got)
 	}
 }

@@ -91,8 +91,8 @@ func (c *Client) Show(ctx context.Context, m model.Machine, w io.Writer, unitNam
 	return code, nil
 }
 
-// ReadLog is unit.LogReader's, on that machine.
-func (c *Client) ReadLog(ctx context.Context, m model.Machine, q unit.LogQuery, emit func(unit.LogEntry) error) error {
+// ReadLog is Read, on that machine.
+func (c *Client) ReadLog(ctx context.Context, m model.Machine, q Query, emit func(unit.LogEntry) error) error {
 	resp, err := c.get(ctx, m, "/journal", encodeQuery(q))
 	if err != nil {
 		return ended(ctx, q, err)
@@ -104,6 +104,9 @@ func (c *Client) ReadLog(ctx context.Context, m model.Machine, q unit.LogQuery, 
 		var e unit.LogEntry
 		if err := json.Unmarshal(scan.Bytes(), &e); err != nil {
 			return fmt.Errorf("log of %s: %w", name(m), err)
+		}
+		if !q.Wants(e) {
+			continue // that machine's fleetd is an older one
 		}
 		if err := emit(e); err != nil {
 			return err
@@ -119,7 +122,7 @@ func (c *Client) ReadLog(ctx context.Context, m model.Machine, q unit.LogQuery, 
 }
 
 // ended is nil for a log that was followed until the caller had enough.
-func ended(ctx context.Context, q unit.LogQuery, err error) error {
+func ended(ctx context.Context, q Query, err error) error {
 	if q.Follow && ctx.Err() != nil {
 		return nil
 	}

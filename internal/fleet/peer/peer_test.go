@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/unit"
+	"flotilla/internal/unit/unitfake"
 )
 
 // units is what a machine says of its own.
@@ -94,14 +96,14 @@ func TestStatusAndLog(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	var got []string
-	err := c.ReadLog(t.Context(), m, unit.LogQuery{Units: []string{"a.service"}, Lines: 7}, func(e unit.LogEntry) error {
+	err := c.ReadLog(t.Context(), m, Query{LogQuery: unit.LogQuery{Units: []string{"a.service"}, Lines: 7}, Priority: LeastUrgent}, func(e unit.LogEntry) error {
 		got = append(got, e.Machine+" "+e.Message)
 		return nil
 	})
 	if want := []string{"web-1 line 0 of 7", "web-1 line 1 of 7", "web-1 line 2 of 7"}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v %v", got, err)
 	}
-	err = c.ReadLog(t.Context(), m, unit.LogQuery{Units: []string{"a.service"}, After: "gone"}, func(unit.LogEntry) error { return nil })
+	err = c.ReadLog(t.Context(), m, Query{LogQuery: unit.LogQuery{Units: []string{"a.service"}, After: "gone"}, Priority: LeastUrgent}, func(unit.LogEntry) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "no such cursor") {
 		t.Errorf("what broke a log on the way is lost: %v", err)
 	}
@@ -113,7 +115,7 @@ func TestFollowEnds(t *testing.T) {
 	m, u := serve(t, server, me.Key())
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
-	err := NewClient(me).ReadLog(ctx, m, unit.LogQuery{Units: []string{"a.service"}, Follow: true}, func(unit.LogEntry) error {
+	err := NewClient(me).ReadLog(ctx, m, Query{LogQuery: unit.LogQuery{Units: []string{"a.service"}, Follow: true}, Priority: LeastUrgent}, func(unit.LogEntry) error {
 		if n++; n == 3 {
 			cancel()
 		}
@@ -168,8 +170,66 @@ func TestIdentityIsKeptAndPrivate(t *testing.T) {
 }
 
 func TestQueryThereAndBack(t *testing.T) {
-	q := unit.LogQuery{Units: []string{"a.service", "b.service"}, Lines: -1, Follow: true, Since: time.Date(2026, 8, 1, 1, 2, 3, 4, time.UTC), After: "s=1;i=2"}
+	q := Query{
+		LogQuery: unit.LogQuery{Units: []string{"a.service", "b.service"}, Lines: -1, Follow: true, Since: time.Date(2026, 8, 1, 1, 2, 3, 4, time.UTC), After: "s=1;i=2"},
+		Priority: 3, Grep: regexp.MustCompile("a b|c"),
+	}
+	if got, err := decodeQuery(encodeQuery(q)); err != nil || fmt.Sprint(got) != fmt.Sprint(q) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	q.Priority, q.Grep = LeastUrgent, nil
 	if got, err := decodeQuery(encodeQuery(q)); err != nil || !reflect.DeepEqual(got, q) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Lines counts what is wanted, not what there is; following goes on where reading
+// has stopped.
+func TestReadWhatIsWanted(t *testing.T) {
+	m := unitfake.New()
+	if err := m.Install(t.Context(), "a.service", "[Service]\nExecStart=/bin/true\n"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		m.Print("a.service", fmt.Sprintf("line %d", i))
+	}
+	read := func(q Query) (out []string) {
+		t.Helper()
+		q.Units, q.Priority = []string{"a.service"}, LeastUrgent
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err := Read(ctx, m, q, func(e unit.LogEntry) error {
+			out = append(out, e.Message)
+			if q.Follow && len(out) == 2 {
+				m.Print("a.service", "unwanted")
+				m.Print("a.service", "line 7 again")
+			}
+			if len(out) == 3 && q.Follow {
+				cancel()
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return out
+	}
+	odd := regexp.MustCompile("line [13579]")
+	for _, c := range []struct {
+		q    Query
+		want string
+	}{
+		{Query{LogQuery: unit.LogQuery{Lines: -1}, Grep: odd}, "[line 1 line 3 line 5 line 7 line 9]"},
+		{Query{LogQuery: unit.LogQuery{Lines: 2}, Grep: odd}, "[line 7 line 9]"},
+		{Query{LogQuery: unit.LogQuery{Lines: 0}, Grep: odd}, "[]"},
+		{Query{LogQuery: unit.LogQuery{Lines: 3}}, "[line 7 line 8 line 9]"},
+		{Query{LogQuery: unit.LogQuery{Lines: 2, Follow: true}, Grep: odd}, "[line 7 line 9 line 7 again]"},
+	} {
+		if got := fmt.Sprint(read(c.q)); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.q, got, c.want)
+		}
+	}
+	if !(Query{Priority: 3}).Wants(unit.LogEntry{Priority: 3}) || (Query{Priority: 3}).Wants(unit.LogEntry{Priority: 4}) {
+		t.Error("a smaller number is more urgent")
 	}
 }

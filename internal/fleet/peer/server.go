@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -111,7 +110,7 @@ func (s *Server) journal(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	err = control.Flush()
 	if err == nil {
-		err = s.local.ReadLog(r.Context(), q, func(e unit.LogEntry) error {
+		err = Read(r.Context(), s.local, q, func(e unit.LogEntry) error {
 			if e.Machine == "" {
 				e.Machine = s.hostname
 			}
@@ -129,31 +128,4 @@ func (s *Server) journal(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		w.Header().Set(errorTrailer, err.Error())
 	}
-}
-
-func encodeQuery(q unit.LogQuery) url.Values {
-	v := url.Values{"unit": q.Units, "lines": {strconv.Itoa(q.Lines)}, "follow": {strconv.FormatBool(q.Follow)}}
-	if !q.Since.IsZero() {
-		v.Set("since", q.Since.Format(time.RFC3339Nano))
-	}
-	if q.After != "" {
-		v.Set("after", q.After)
-	}
-	return v
-}
-
-func decodeQuery(v url.Values) (q unit.LogQuery, err error) {
-	q.Units, q.After = v["unit"], v.Get("after")
-	if q.Lines, err = strconv.Atoi(v.Get("lines")); err != nil {
-		return q, fmt.Errorf("lines: %w", err)
-	}
-	if q.Follow, err = strconv.ParseBool(v.Get("follow")); err != nil {
-		return q, fmt.Errorf("follow: %w", err)
-	}
-	if since := v.Get("since"); since != "" {
-		if q.Since, err = time.Parse(time.RFC3339Nano, since); err != nil {
-			return q, fmt.Errorf("since: %w", err)
-		}
-	}
-	return q, nil
 }

@@ -16,6 +16,7 @@ import (
 	"flotilla/api/fleet"
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/peer"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unit"
 )
@@ -84,9 +85,9 @@ func nowhere(name, why string) error {
 	return refuse(http.StatusNotFound, "unit %s is on no machine: %s", name, why)
 }
 
-func (s *Server) readLog(ctx context.Context, m model.Machine, q unit.LogQuery, emit func(unit.LogEntry) error) error {
+func (s *Server) readLog(ctx context.Context, m model.Machine, q peer.Query, emit func(unit.LogEntry) error) error {
 	if m.ID == s.cfg.Machine {
-		return s.Local.ReadLog(ctx, q, func(e unit.LogEntry) error {
+		return peer.Read(ctx, s.Local, q, func(e unit.LogEntry) error {
 			if e.Machine == "" {
 				e.Machine = s.cfg.Hostname
 			}
@@ -166,13 +167,15 @@ func gateway(err error) error {
 	return refuse(http.StatusBadGateway, "%v", err)
 }
 
-// journal streams log entries, one JSON object a line.
+// journal streams the entries of one unit's log, one JSON object a line. It ends
+// when a machine that is asked fails: logs goes on.
 func (s *Server) journal(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	q, err := logQuery(r, name)
+	q, err := chooseEntries(r.URL.Query(), time.Now())
 	if err != nil {
 		return err
 	}
+	q.Units = []string{name}
 	where, err := s.where(r, name)
 	if err != nil {
 		return err
@@ -191,28 +194,8 @@ func (s *Server) journal(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func logQuery(r *http.Request, name string) (unit.LogQuery, error) {
-	q := unit.LogQuery{Units: []string{name}, Lines: 10}
-	values := r.URL.Query()
-	if v := values.Get("lines"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil {
-			return q, refuse(http.StatusBadRequest, "lines: %q is no number", v)
-		}
-		q.Lines = n
-	}
-	if v := values.Get("follow"); v != "" {
-		follow, err := strconv.ParseBool(v)
-		if err != nil {
-			return q, refuse(http.StatusBadRequest, "follow: %q is neither true nor false", v)
-		}
-		q.Follow = follow
-	}
-	return q, nil
-}
-
 // interleave passes entries on as they come; the first machine to fail ends it.
-func (s *Server) interleave(ctx context.Context, where []model.Machine, q unit.LogQuery, emit func(unit.LogEntry) error) error {
+func (s *Server) interleave(ctx context.Context, where []model.Machine, q peer.Query, emit func(unit.LogEntry) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
@@ -236,7 +219,7 @@ func (s *Server) interleave(ctx context.Context, where []model.Machine, q unit.L
 
 // merge collects the entries of several machines and passes them on in order of
 // time. A machine that cannot be asked does not keep the others' entries back.
-func (s *Server) merge(ctx context.Context, where []model.Machine, q unit.LogQuery, emit func(unit.LogEntry) error) error {
+func (s *Server) merge(ctx context.Context, where []model.Machine, q peer.Query, emit func(unit.LogEntry) error) error {
 	var all []unit.LogEntry
 	var errs []error
 	for _, m := range where {

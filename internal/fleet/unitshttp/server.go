@@ -22,6 +22,7 @@ import (
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
+	"flotilla/internal/fleet/peer"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/unit"
 )
@@ -47,7 +48,7 @@ type Local interface {
 
 // Peers asks other machines for theirs.
 type Peers interface {
-	ReadLog(ctx context.Context, m model.Machine, q unit.LogQuery, emit func(unit.LogEntry) error) error
+	ReadLog(ctx context.Context, m model.Machine, q peer.Query, emit func(unit.LogEntry) error) error
 	Show(ctx context.Context, m model.Machine, w io.Writer, name string) (int, error)
 }
 
