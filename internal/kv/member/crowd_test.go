@@ -166,7 +166,8 @@ type other struct {
 	base string
 }
 
-// served does a PUT and a quorum GET, a few times, each on a new connection.
+// served does a PUT and a quorum GET, a few times, each on a new connection. How
+// fast they are is told, and tested only as far as a busy machine permits.
 func (o *other) served(when string) {
 	o.t.Helper()
 	for range 3 {
@@ -182,8 +183,10 @@ func (o *other) served(when string) {
 			o.t.Fatalf("%s: %s %s", when, resp.Status, body)
 		}
 		http.DefaultClient.CloseIdleConnections()
-		if took := time.Since(began); took > 2*time.Second {
-			o.t.Errorf("%s a PUT and a GET take %s", when, took)
+		took := time.Since(began)
+		o.t.Logf("%s a PUT and a GET take %s", when, took.Round(time.Millisecond))
+		if took > 10*time.Second {
+			o.t.Errorf("%s a PUT and a GET are held up", when)
 		}
 	}
 }

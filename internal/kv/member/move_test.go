@@ -103,7 +103,7 @@ func (c *movable) cutPower() {
 	left := make([]string, len(c.cfgs))
 	c.put("/quiet") // an entry that changes nothing does not bring the database up to date
 	for i, cfg := range c.cfgs {
-		eventually(c.t, 5*time.Second, "the database has all that is committed", func() bool {
+		eventually(c.t, 20*time.Second, "the database has all that is committed", func() bool {
 			left[i] = filepath.Join(c.t.TempDir(), "disk")
 			if err := copyDisk(cfg.Engine.Dir, left[i]); err != nil {
 				c.t.Fatal(err)

@@ -22,7 +22,7 @@ func losing(t *testing.T, x int) (c *movable, h Holding) {
 		c.put(fmt.Sprintf("/kept/%d", i))
 	}
 	// The survivor is the one that was cut off last: it holds all of it.
-	eventually(t, 5*time.Second, "all keys at the survivor", func() bool {
+	eventually(t, 20*time.Second, "all keys at the survivor", func() bool {
 		got, err := v3(t, c.members[0]).Get(t.Context(), "/kept/19")
 		return err == nil && len(got.Kvs) == 1
 	})
