@@ -7,8 +7,11 @@ import (
 	"flotilla/internal/fleet/sched"
 )
 
-// told is what was said of holding moves, so that it is said once.
-type told struct{ held string }
+// told is what was said already, so that it is said once.
+type told struct {
+	held    string // why moves are held
+	greeted bool
+}
 
 // news is what has to be written so that the store says what result says: nothing,
 // if it does already.

@@ -75,7 +75,8 @@ func (r *Registry) loadMarked(ctx context.Context, scope string, v *View) ([]Cha
 }
 
 // Follow keeps a view of the scope current until ctx is done. It calls changed
-// after every change to the view: with loaded set when the view was read as a
+// after every change to the view, and when the view has only come to a later revision:
+// with loaded set when the view was read as a
 // whole, first of all and again whenever changes may have been missed. While the
 // store is away the view stays as it was.
 func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed func(changes []Change, loaded bool)) {
@@ -111,9 +112,7 @@ func (r *Registry) followOnce(ctx context.Context, scope string, v *View, change
 		if err := w.Err(); err != nil {
 			return fmt.Errorf("watch the registry: %w", err)
 		}
-		if changes := v.apply(events(w.Events), w.Header.Revision); len(changes) > 0 {
-			changed(changes, false)
-		}
+		changed(v.apply(events(w.Events), w.Header.Revision), false)
 	}
 	return errors.New("watch the registry: closed")
 }

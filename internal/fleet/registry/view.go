@@ -117,6 +117,19 @@ func (v *View) Load(values map[string]string, rev int64) []Change {
 	return v.reset(records, 0, rev)
 }
 
+// Update takes over what was written at revision rev: values by path, and the paths
+// that are gone; like Load it is for tests and simulations.
+func (v *View) Update(values map[string]string, gone []string, rev int64) []Change {
+	var records []record
+	for _, path := range slices.Sorted(maps.Keys(values)) {
+		records = append(records, record{key: v.prefix + path, value: []byte(values[path]), rev: rev})
+	}
+	for _, path := range gone {
+		records = append(records, record{key: v.prefix + path, rev: rev, deleted: true})
+	}
+	return v.apply(records, rev)
+}
+
 // apply takes over changes up to revision rev.
 func (v *View) apply(records []record, rev int64) []Change {
 	v.mu.Lock()
@@ -364,6 +377,14 @@ func (v *View) Schedule() Schedule {
 		s.Store = fmt.Sprintf("%x/%s", v.cluster, v.mark)
 	}
 	return s
+}
+
+// Placement returns the entry for a unit on a machine, if there is one.
+func (v *View) Placement(unit, machine string) (model.Placement, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	p, ok := v.places[unit][machine]
+	return p, ok
 }
 
 // PlacementsOf returns the entries for a unit, in order of machine.

@@ -92,6 +92,12 @@ const (
 // has: its group has something to roll.
 func Differs(u model.Unit, p model.Placement) bool { return runs(u, p) && p.Hash != u.Hash }
 
+// Due reports whether there is something to do for a roll though nothing differs: it
+// goes on, or its record has been kept for long enough.
+func Due(r model.Roll, now time.Time) bool {
+	return !r.State.Final() || now.Sub(r.Ended) > keepRecord
+}
+
 // runs reports whether p is an entry that counts: one of a unit that runs there and
 // is to go on. An entry without a text could not be read, and is written anew at once.
 func runs(u model.Unit, p model.Placement) bool {
@@ -174,7 +180,7 @@ func (g *group) plan() {
 	case g.live():
 	case g.mustRoll():
 		g.begin()
-	case g.roll.State != "" && g.s.Now.Sub(g.roll.Ended) > keepRecord:
+	case g.roll.State != "" && Due(g.roll, g.s.Now):
 		g.out.Remove = append(g.out.Remove, g.name)
 		return
 	default:

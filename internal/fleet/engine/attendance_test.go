@@ -9,10 +9,10 @@ import (
 	"flotilla/internal/fleet/model"
 )
 
-// A line is what happens to the roll a minute after the line before: +a comes, -a
+// A line is what happens to the attendance a minute after the line before: +a comes, -a
 // goes, =ab are there when all is read anew, ! ends a hold, ? forgets those that
 // hold nothing. What follows is who is lost since when, and how many were seen.
-func TestRoll(t *testing.T) {
+func TestAttendance(t *testing.T) {
 	script := `
 =abc          | seen 3
 -a            | a since 2, seen 3
@@ -26,7 +26,7 @@ func TestRoll(t *testing.T) {
 ?             | b since 8 c since 8, seen 4
 wait 2h       | b since 8 c since 8, seen 4
 ?             | seen 2`
-	r := roll{present: map[string]bool{}, lost: map[string]time.Time{}}
+	r := attendance{present: map[string]bool{}, lost: map[string]time.Time{}}
 	start := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
 	now := start
 	for line := range strings.Lines(strings.TrimSpace(script)) {

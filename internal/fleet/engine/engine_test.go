@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flotilla/internal/fleet/model"
+)
+
+func TestAMachineIsLostAndReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.machines("a", "b", "c")
+		s.engine()
+		defer s.quit()
+		s.said(" e: its engine leads now # ")
+		s.unit("web.service", "v1")
+		s.is("a/web.service v1")
+		s.said("web.service a: placed # fewest units")
+		s.report("")
+		s.lose("a")
+		time.Sleep(9 * time.Second)
+		s.is("a/web.service v1")
+		s.said(" a: fell silent # its lease is gone")
+		time.Sleep(2 * time.Second)
+		s.is("a/web.service v1", "b/web.service v1")
+		s.said("web.service a: is to leave # moved to b")
+		s.report("")
+		s.is("b/web.service v1")
+		s.said("web.service a: released # the unit is up on b")
+		s.machines("a")
+		synctest.Wait()
+		s.is("b/web.service v1")
+		s.said(" a: came back # it was away for 11s")
+	})
+}
+
+func TestMovesAreHeldWhenMostMachinesVanish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.machines("a", "b", "c")
+		s.engine()
+		defer s.quit()
+		s.unit("web.service", "v1")
+		s.report("")
+		s.lose("a", "b")
+		time.Sleep(time.Minute)
+		s.is("a/web.service v1")
+		s.said(" : moves are held # 2 of 3 machines are away")
+		if hold := s.get("engine/hold"); !strings.Contains(hold, "2 of 3 machines") {
+			t.Errorf("the store says %q", hold)
+		}
+		// b is back: a is not lost yet for that.
+		s.machines("b")
+		time.Sleep(9 * time.Second)
+		s.is("a/web.service v1")
+		s.said(" : moves are not held any more")
+		time.Sleep(2 * time.Second)
+		s.is("a/web.service v1", "b/web.service v1")
+	})
+}
+
+// An engine that has just been elected has seen nobody leave.
+func TestAfterAnElectionMovesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.machines("a", "b", "c")
+		s.engine()
+		s.unit("web.service", "v1")
+		s.report("")
+		s.quit()
+		s.lose("a")
+		time.Sleep(time.Hour)
+		s.engine()
+		defer s.quit()
+		s.said(" e: its engine leads now # 1 of the machines that have units are away")
+		time.Sleep(9 * time.Second)
+		s.is("a/web.service v1")
+		time.Sleep(2 * time.Second)
+		s.is("a/web.service v1", "b/web.service v1")
+	})
+}
+
+// rolled is a stage with three instances that run.
+func rolled(t *testing.T) *stage {
+	s := newStage(t)
+	s.machines("a", "b", "c")
+	s.engine()
+	for _, name := range []string{"web@1.service", "web@2.service", "web@3.service"} {
+		s.unit(name, "v1")
+	}
+	s.report("")
+	s.is("a/web@1.service v1", "b/web@2.service v1", "c/web@3.service v1")
+	return s
+}
+
+func (s *stage) change(version string) {
+	for _, name := range []string{"web@1.service", "web@2.service", "web@3.service"} {
+		s.unit(name, version)
+	}
+}
+
+// A roll goes on under another engine where it stood.
+func TestARollSurvivesTheEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rolled(t)
+		s.change("v2")
+		s.is("a/web@1.service v2", "b/web@2.service v1", "c/web@3.service v1")
+		s.report("")
+		s.is("a/web@1.service v2", "b/web@2.service v2", "c/web@3.service v1")
+		s.quit()
+		s.engine()
+		defer func() { s.quit() }()
+		time.Sleep(time.Second)
+		s.is("a/web@1.service v2", "b/web@2.service v2", "c/web@3.service v1")
+		s.report("")
+		s.is("a/web@1.service v2", "b/web@2.service v2", "c/web@3.service v2")
+		s.report("")
+		s.said("web@.service : the roll is done # 3 of 3 changed")
+		if r := s.get("roll/web@.service"); !strings.Contains(r, `"state":"done"`) || !strings.Contains(r, `"by":"ann"`) {
+			t.Errorf("the record is %s", r)
+		}
+	})
+}
+
+func TestABadVersionGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rolled(t)
+		defer s.quit()
+		s.change("v2")
+		s.report("")
+		s.report("v2") // the second is bad, and the first turns bad
+		s.report("v2")
+		s.report("v2")
+		s.is("a/web@1.service v1", "b/web@2.service v1", "c/web@3.service v1")
+		s.said("web@1.service a: the roll of web@.service failed and goes back # exited")
+		if r := s.get("roll/web@.service"); !strings.Contains(r, `"state":"reverted"`) || !strings.Contains(r, "no such file") {
+			t.Errorf("the record is %s", r)
+		}
+		want := "web@1.service: reverted: web@1.service on a: exited"
+		if len(s.applied) != 3 || s.applied[0] != want {
+			t.Errorf("written were %q", s.applied)
+		}
+		if text := s.get("job/web@3.service/object"); !strings.Contains(text, "v1") {
+			t.Errorf("web@3 is %s", text)
+		}
+	})
+}
+
+// A roll that cannot be written down waits, and what else is to be decided does not.
+func TestARollThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rolled(t)
+		defer s.quit()
+		s.mu.Lock()
+		s.away = errors.New("request is too large")
+		s.mu.Unlock()
+		s.unit("web@1.service", "v2")
+		s.unit("other.service", "v1")
+		s.is("a/web@1.service v1", "b/web@2.service v1", "c/web@3.service v1", "a/other.service v1")
+	})
+}
+
+func TestFailuresAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.machines("a")
+		s.engine()
+		defer s.quit()
+		s.unit("web.service", "v1")
+		for range 3 {
+			s.report("v1")
+		}
+		s.said("web.service a: failed # exited")
+		n := 0
+		for _, e := range s.events {
+			if e.Kind == model.Failure {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("it is told %d times", n)
+		}
+	})
+}
+
+// What is old goes; what nobody understands goes, too, and it is said.
+func TestTidy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.put("destroyed/old.service", toJSON(map[string]time.Time{"at": time.Now().Add(-25 * time.Hour)}))
+		s.put("destroyed/new.service", toJSON(map[string]time.Time{"at": time.Now()}))
+		s.put("ask/dance-1", `{"kind":"dance","by":"ann"}`)
+		s.engine()
+		defer s.quit()
+		synctest.Wait()
+		if s.get("destroyed/old.service") != "" || s.get("destroyed/new.service") == "" || s.get("ask/dance-1") != "" {
+			t.Errorf("left is %v", s.values)
+		}
+		s.said(" : something was asked of the engine that it does not know # dance")
+		time.Sleep(25 * time.Hour)
+		if s.get("destroyed/new.service") != "" || s.trimmed < 100 {
+			t.Errorf("after a day %v, trimmed %d times", s.values, s.trimmed)
+		}
+	})
+}
+
+// At rest an engine writes nothing.
+func TestIdleEngineWritesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rolled(t)
+		defer s.quit()
+		s.change("v2")
+		for range 4 {
+			s.report("")
+		}
+		rev, events := s.rev, len(s.events)
+		time.Sleep(24 * time.Hour)
+		if s.rev != rev || len(s.events) != events {
+			t.Errorf("%d writes and %d events in a day", s.rev-rev, len(s.events)-events)
+		}
+	})
+}
