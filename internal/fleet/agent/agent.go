@@ -42,6 +42,10 @@ type Config struct {
 	// ForgetForeign has the first schedule that is read from the store after the
 	// start count alone: units that another store placed here are stopped.
 	ForgetForeign bool
+	// MoveAfter is the cluster's: how long after the end of a machine's lease its
+	// units move; 0 the default, negative never. It must be the same on every
+	// machine: singletons are stopped by it.
+	MoveAfter time.Duration
 	// Journal has the last words of units that turn out bad in a roll; nil: none.
 	Journal unit.LogReader
 }
@@ -54,6 +58,7 @@ type Store interface {
 	Join(ctx context.Context, lease registry.Lease, p registry.Presence, yieldTo string) error
 	Displaced(ctx context.Context, lease registry.Lease, machine string) (*registry.Presence, error)
 	Publish(ctx context.Context, lease registry.Lease, machine string, put []model.UnitState, remove []string) error
+	Claim(ctx context.Context, lease registry.Lease, s model.UnitState, rev int64) (bool, error)
 }
 
 var _ Store = (*registry.Registry)(nil)
@@ -75,6 +80,7 @@ type Agent struct {
 
 	inbox inbox
 	herald
+	fence    *fence
 	schedule *registry.View
 
 	// What follows belongs to the loop alone.
@@ -109,7 +115,7 @@ type position struct {
 
 // New makes an agent and touches nothing.
 func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
-	return &Agent{
+	a := &Agent{
 		cfg: cfg, manager: manager, store: st, log: log,
 		inbox:    inbox{wake: make(chan struct{}, 1), statuses: map[string]unit.Status{}},
 		herald:   newHerald(cfg.Presence),
@@ -118,7 +124,10 @@ func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
 		diskErr:  map[string]string{},
 		refused:  map[string]bool{},
 		probe:    health.Probe,
+		fence:    newFence(cfg, manager, log),
 	}
+	a.fence.fallen = a.fell
+	return a
 }
 
 // Run looks after the machine's units until ctx is done. It calls ready when it
@@ -132,6 +141,7 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 	defer wg.Wait()
 	defer cancel()
 	a.inbox.jobs = &wg
+	wg.Go(func() { a.fence.run(ctx) })
 	wg.Go(func() { a.listen(ctx) })
 	wg.Go(func() { a.attend(ctx) })
 	return a.loop(ctx, ready)
@@ -157,6 +167,7 @@ func (a *Agent) recall() error {
 		wait = warmStartAfter
 	}
 	a.want, a.coldStart = known, time.Now().Add(wait)
+	a.fence.recall()
 	return nil
 }
 
@@ -167,6 +178,8 @@ func (a *Agent) loop(ctx context.Context, ready func()) error {
 		return nil
 	}
 	ready()
+	a.inbox.jobs.Go(func() { a.fence.relieve(ctx) })
+	defer a.guarded()
 	slow := time.NewTicker(resync)
 	defer slow.Stop()
 	for {
@@ -206,6 +219,8 @@ func (a *Agent) survey(ctx context.Context) bool {
 func (a *Agent) round(ctx context.Context) time.Duration {
 	a.learn(ctx, a.inbox.take())
 	a.choose()
+	a.arm()
+	a.dropLeaves()
 	if a.source != nowhere {
 		a.work(ctx)
 		a.judge(ctx)
@@ -226,6 +241,7 @@ func (a *Agent) prune() {
 		}
 		if over {
 			u.trial.end()
+			a.giveBack(name, u)
 		}
 		return over
 	})
@@ -301,7 +317,9 @@ func (a *Agent) takeStock(ctx context.Context) {
 		_, u.installed = texts[name]
 	}
 	for name, text := range texts {
-		a.local(name).installed, a.local(name).hash = true, unitfile.HashText(text)
+		u := a.local(name)
+		u.installed, u.hash = true, unitfile.HashText(text)
+		u.rule.read(name, u.hash, text)
 	}
 	a.surveyed = true
 }

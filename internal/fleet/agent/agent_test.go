@@ -32,12 +32,17 @@ type fakeStore struct {
 	away      bool
 	published map[string]model.UnitState
 	writes    int
+	claims    int  // granted
+	refuse    bool // claims
+	began     time.Time
+	slept     time.Duration
 	watched   bool  // entries that are placed now
 	gen       int64 // their generation; 0: the revision
 }
 
 func newFakeStore() *fakeStore {
-	return &fakeStore{values: map[string]string{"mark": "first"}, changed: make(chan struct{}), published: map[string]model.UnitState{}}
+	return &fakeStore{values: map[string]string{"mark": "first"}, changed: make(chan struct{}), published: map[string]model.UnitState{},
+		began: time.Now().Add(-time.Hour)}
 }
 
 func (f *fakeStore) NewView() *registry.View { return registry.NewView("/f/") }
@@ -61,8 +66,71 @@ func (f *fakeStore) Follow(ctx context.Context, _ string, v *registry.View, chan
 	}
 }
 
-func (f *fakeStore) Hold(ctx context.Context, _ time.Duration, _ bool, run func(context.Context, registry.Lease)) {
-	run(ctx, registry.Lease{})
+// Hold renews the lease three times in its life as long as the store is there. A
+// lease that has run out is found out when the store is back.
+func (f *fakeStore) Hold(ctx context.Context, ttl time.Duration, _ bool, run func(context.Context, registry.Lease)) {
+	for ctx.Err() == nil {
+		pulse := &registry.Pulse{}
+		held, lost := context.WithCancel(ctx)
+		if f.isAway() {
+			sleep(held, time.Second)
+			lost()
+			continue
+		}
+		pulse.Beat(f.clock())
+		go func() {
+			defer lost()
+			wait := ttl / 3
+			for last := f.clock(); held.Err() == nil; sleep(held, wait) {
+				switch now := f.clock(); {
+				case f.isAway():
+					wait = time.Second
+				case now > last+ttl:
+					return
+				default:
+					pulse.Beat(now)
+					last, wait = now, ttl/3
+				}
+			}
+		}()
+		run(held, registry.Lease{Pulse: pulse})
+		lost()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (f *fakeStore) isAway() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.away
+}
+
+// clock is the boot clock: that of the bubble, and what the machine has slept.
+func (f *fakeStore) clock() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.began) + f.slept
+}
+
+// Claim grants what the schedule holds.
+func (f *fakeStore) Claim(_ context.Context, _ registry.Lease, s model.UnitState, _ int64) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away {
+		return false, registry.ErrAway
+	}
+	if _, ok := f.values["schedule/m/"+s.Unit]; !ok || f.refuse {
+		return false, nil
+	}
+	f.published[s.Unit] = s
+	f.claims++
+	return true, nil
 }
 
 func (f *fakeStore) Join(context.Context, registry.Lease, registry.Presence, string) error {
@@ -77,6 +145,9 @@ func (f *fakeStore) Displaced(ctx context.Context, _ registry.Lease, _ string) (
 func (f *fakeStore) Publish(_ context.Context, _ registry.Lease, _ string, put []model.UnitState, remove []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.away {
+		return registry.ErrAway
+	}
 	for _, s := range put {
 		f.published[s.Unit] = s
 	}
@@ -195,6 +266,8 @@ func (b *bench) start() {
 		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget, Journal: b.units,
 	}, manager, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
 	b.agent = a
+	a.fence.clock = b.store.clock
+	a.fence.alarm = func() (alarm, error) { return plainAlarm{b.store.clock}, nil }
 	if b.probe != nil {
 		a.probe = b.probe
 	}

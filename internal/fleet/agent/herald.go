@@ -21,10 +21,12 @@ type herald struct {
 	renewed  bool // presence has changed since it was written
 	current  map[string]model.UnitState
 	problem  error
+	claims   claims
 }
 
 func newHerald(p registry.Presence) herald {
-	return herald{news: make(chan struct{}, 1), presence: p}
+	return herald{news: make(chan struct{}, 1), presence: p,
+		claims: claims{asked: map[string]claim{}, held: map[string]model.UnitState{}}}
 }
 
 // announce sets what is to be published of the units.
@@ -75,7 +77,7 @@ func (h *herald) snapshot() (registry.Presence, map[string]model.UnitState, bool
 	defer h.mu.Unlock()
 	renewed := h.renewed
 	h.renewed = false
-	return h.presence, h.current, renewed
+	return h.presence, h.overlaid(), renewed
 }
 
 // attend keeps the machine present until ctx is done. Whoever joined under our id
@@ -86,6 +88,8 @@ func (a *Agent) attend(ctx context.Context) {
 		if !a.join(ctx, lease, yieldTo) {
 			return
 		}
+		a.fence.joined(lease.Pulse)
+		defer a.fence.joined(nil)
 		ctx, leave := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		defer wg.Wait()
@@ -133,6 +137,8 @@ func (a *Agent) publish(ctx context.Context, lease registry.Lease) {
 	written := map[string]model.UnitState{}
 	retry := registry.Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 	for {
+		var claimErr error
+		written, claimErr = a.askClaims(ctx, lease, written)
 		presence, states, renewed := a.snapshot()
 		if renewed {
 			if err := a.store.Join(ctx, lease, presence, ""); err != nil {
@@ -143,6 +149,9 @@ func (a *Agent) publish(ctx context.Context, lease registry.Lease) {
 		}
 		put, remove := difference(written, states)
 		err := a.store.Publish(ctx, lease, presence.ID, put, remove)
+		if err == nil {
+			written, err = states, claimErr
+		}
 		switch {
 		case errors.Is(err, registry.ErrLeaseLost):
 			return
@@ -153,7 +162,6 @@ func (a *Agent) publish(ctx context.Context, lease registry.Lease) {
 			continue
 		}
 		retry.Reset()
-		written = states
 		select {
 		case <-ctx.Done():
 			return

@@ -18,6 +18,10 @@ type local struct {
 	job       *job   // under way
 	trial     *trial // of a watched placement; nil: it is not judged
 
+	rule   rule  // for singletons
+	leave  leave // to be started, of a singleton
+	fenced bool  // it was stopped by the fence, and that has not been seen yet
+
 	tries    int       // failures in a row
 	retryAt  time.Time // no step before; zero: none is held back
 	message  string    // what is published of the last failure
@@ -57,6 +61,9 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 	if !u.retryAt.IsZero() && !now.Before(u.retryAt) {
 		u.retryAt = time.Time{}
 	}
+	if u.job == nil && quiet(u.status) {
+		u.fenced = false
+	}
 	return nodeplan.Have{
 		Installed:  u.installed,
 		Hash:       u.hash,
@@ -66,8 +73,10 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 		DoneState:  d.State,
 		DoneHash:   d.Hash,
 		// A unit whose status is not known may be running: nothing is done to it.
-		Busy:    u.job != nil || !u.retryAt.IsZero() || !u.known,
-		Refused: d.Refused,
+		Busy:      u.job != nil || !u.retryAt.IsZero() || !u.known || u.fenced,
+		Singleton: u.rule.singleton,
+		Claim:     u.leave.state,
+		Refused:   d.Refused,
 	}
 }
 

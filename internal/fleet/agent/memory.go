@@ -28,6 +28,9 @@ type done struct {
 	State model.State `json:"state"`
 	Hash  string      `json:"hash,omitempty"` // of the text last started
 	Good  bool        `json:"good,omitempty"` // and it was judged good in a roll
+	// Guarded is set for a singleton that ran when the agent ended: should it have
+	// taken too long to come back, the init system has stopped it.
+	Guarded bool `json:"guarded,omitempty"`
 	// Refused is the hash of a text not to be tried again for this generation. A
 	// new run of the agent tries it once more, so that its reason is known again.
 	Refused string `json:"-"`

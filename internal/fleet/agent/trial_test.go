@@ -128,6 +128,7 @@ func TestTrial(t *testing.T) {
 		b.store.place("a.service", one, model.Launched)
 		b.after(time.Second)
 		b.units.Crash("a.service")
+		b.after(time.Second)
 		b.store.gen = b.store.rev // nobody asks for a start
 		b.store.roll("a.service", two)
 		b.after(time.Second)

@@ -78,6 +78,11 @@ func (a *Agent) execute(ctx context.Context, steps []nodeplan.Step) {
 	if reload := byOp[nodeplan.Reload]; len(reload) > 0 {
 		a.reload(ctx, reload[0], byOp[nodeplan.Install])
 	}
+	for _, s := range a.free(byOp[nodeplan.Claim]) {
+		a.say(s)
+		a.askLeave(s.Unit)
+	}
+	a.arm() // what is installed by now, before it is started
 	a.start(ctx, unit.Start, byOp[nodeplan.Start])
 	a.start(ctx, unit.Restart, byOp[nodeplan.Restart])
 	for _, s := range a.free(byOp[nodeplan.Record]) {
@@ -121,6 +126,7 @@ func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step
 // settle finds out what became of jobs that an earlier run of the agent sent and did
 // not see the end of.
 func (a *Agent) settle() {
+	a.settleGuarded()
 	for name, d := range a.memory.Units {
 		u := a.local(name)
 		if d.Sent == (sent{}) || u.job != nil || !u.known {
@@ -264,6 +270,7 @@ func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
 			continue
 		}
 		u.job = nil
+		a.giveBack(o.Job.Unit, u)
 		a.ended(o, u, j)
 	}
 }
@@ -283,6 +290,9 @@ func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
 	case o.Err != nil && (j.kind != unit.Stop || !stopped):
 		a.failed(name, fmt.Sprintf("%s: %v", j.kind, o.Err))
 	default:
+		if u.fenced {
+			return // what became of the job is what the fence made of it
+		}
 		u.forgive()
 		if _, wanted := a.want.units[name]; wanted && (j.kind != unit.Stop || j.done.State == model.Loaded) {
 			a.memory.set(name, j.done)

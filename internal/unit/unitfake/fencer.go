@@ -50,11 +50,9 @@ func (m *Manager) Guard(ctx context.Context, after, grace time.Duration, names .
 		return nil
 	}
 	m.guard = time.AfterFunc(after, func() {
-		var jobs []unit.Job
 		for _, name := range names {
-			jobs = append(jobs, unit.Job{Kind: unit.Stop, Unit: name})
+			m.begin(context.Background(), unit.Job{Kind: unit.Stop, Unit: name})
 		}
-		m.Run(context.Background(), jobs)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.guard = time.AfterFunc(grace, func() {
