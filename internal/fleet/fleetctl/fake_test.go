@@ -171,7 +171,11 @@ func (f *fakeAPI) putUnit(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sent = append(f.sent, "PUT "+name+" "+body.DesiredState)
+	sent := "PUT " + name + " " + body.DesiredState
+	if body.Restart {
+		sent += " restart"
+	}
+	f.sent = append(f.sent, sent)
 	u, known := f.units[name]
 	switch {
 	case !known && len(body.Options) == 0:

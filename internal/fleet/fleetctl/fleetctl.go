@@ -96,7 +96,7 @@ func (s *session) root() *cobra.Command {
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	s.globalFlags(root.PersistentFlags())
 	root.AddCommand(s.listMachines(), s.listUnits(), s.listUnitFiles(),
-		s.submit(), s.load(), s.start(), s.stop(), s.unload(), s.destroy(),
+		s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(),
 		s.cat(), s.status(), s.journal(), s.ssh(), s.fdForward(), s.verify(), s.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -36,6 +36,15 @@ func newObserver(c *fleet.Client) *observer {
 	return &observer{client: c, out: make(chan update, 256), follow: make(chan []string, 1)}
 }
 
+// attend says which units are waited for from now on.
+func (o *observer) attend(names []string) {
+	select {
+	case <-o.follow: // a wait before, of which nobody has taken note
+	default:
+	}
+	o.follow <- names
+}
+
 // run watches, and watches again when that breaks; it polls a server that has no
 // watch. It closes out when ctx is done.
 func (o *observer) run(ctx context.Context) {

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	sent [REQUEST...]                exactly these have changed something since the last time
 //	asked-at-most N                  so many requests since the last time
 //	until-reported UNIT ACTIVE/SUB   go on when a machine reports that
+//	until-said FILE TEXT             go on when the text is in the file
 //	cut                              break every watch, as a restart of the daemon does
 //	sshd [-no-sockets] IP...         each machine has an SSH server, and the person a key to it
 //	reinstall IP                     the machine has another SSH host key from now on
@@ -59,7 +60,7 @@ func TestScripts(t *testing.T) {
 			"machine": cmdMachine, "behave": cmdBehave, "report": cmdReport, "log": cmdLog,
 			"classic": cmdClassic, "broken": cmdBroken, "sent": cmdSent,
 			"exits": cmdExits, "asked-at-most": cmdAsked,
-			"until-reported": cmdUntilReported, "cut": cmdCut,
+			"until-reported": cmdUntilReported, "until-said": cmdUntilSaid, "cut": cmdCut,
 			"sshd": cmdSSHD, "reinstall": cmdReinstall, "channels": cmdChannels,
 		},
 	})
@@ -165,18 +166,31 @@ func cmdAsked(ts *testscript.TestScript, _ bool, args []string) {
 
 func cmdUntilReported(ts *testscript.TestScript, _ bool, args []string) {
 	f := fake(ts)
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		found := false
+	until(ts, args[0]+" to become "+args[1], func() (found bool) {
 		f.locked(func() {
 			for k, st := range f.states {
 				found = found || k[0] == args[0] && st.SystemdActiveState+"/"+st.SystemdSubState == args[1]
 			}
 		})
-		if found {
+		return found
+	})
+}
+
+func cmdUntilSaid(ts *testscript.TestScript, _ bool, args []string) {
+	until(ts, args[1], func() bool {
+		b, _ := os.ReadFile(ts.MkAbs(args[0])) // it may not be there yet
+		return strings.Contains(string(b), args[1])
+	})
+}
+
+// until waits for a condition, but not for ever.
+func until(ts *testscript.TestScript, what string, met func() bool) {
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		if met() {
 			return
 		}
 	}
-	ts.Fatalf("%s never became %s", args[0], args[1])
+	ts.Fatalf("waited for %s", what)
 }
 
 func cmdCut(ts *testscript.TestScript, _ bool, _ []string) {

@@ -59,11 +59,7 @@ func cmdSSHD(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func cmdReinstall(ts *testscript.TestScript, _ bool, args []string) {
-	old := sshd(ts, args[0])
-	s := &tunneltest.Server{Listen: old.Addr(), Users: old.Users, NoSockets: old.NoSockets, Env: old.Env}
-	old.Close()
-	ts.Check(s.Start())
-	ts.Value(sshdsKey{}).(sshds)[args[0]] = s
+	ts.Check(sshd(ts, args[0]).Reinstall())
 }
 
 func cmdChannels(ts *testscript.TestScript, _ bool, args []string) {

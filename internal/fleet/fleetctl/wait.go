@@ -144,7 +144,7 @@ func (s *session) wait(ctx context.Context, w *watching, wants []want, l limits,
 		units = append(units, &pending{want: want, since: start})
 		names = append(names, want.unit)
 	}
-	w.observer.follow <- names
+	w.observer.attend(names)
 	show := newProgress(s.env.Stderr, start)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()

@@ -110,6 +110,21 @@ func (s *Server) Break() {
 	s.each(func(c *pausable) { c.Close() })
 }
 
+// Reinstall is what a machine that is installed anew does to its clients: from now on
+// the host key is another one. The server goes on listening where it is, and forgets
+// what it was asked for.
+func (s *Server) Reinstall() error {
+	_, key, err := NewKey()
+	if err != nil {
+		return err
+	}
+	s.Break()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.HostKeys, s.opened = []ssh.Signer{key}, nil
+	return nil
+}
+
 // Close ends the server and its connections.
 func (s *Server) Close() {
 	s.listener.Close()
@@ -142,7 +157,10 @@ func (s *Server) accept() {
 func (s *Server) serve(conn net.Conn) {
 	defer conn.Close()
 	cfg := &ssh.ServerConfig{PublicKeyCallback: s.authenticate, MaxAuthTries: 6}
-	for _, k := range s.HostKeys {
+	s.mu.Lock()
+	keys := s.HostKeys
+	s.mu.Unlock()
+	for _, k := range keys {
 		cfg.AddHostKey(k)
 	}
 	server, channels, requests, err := ssh.NewServerConn(conn, cfg)
