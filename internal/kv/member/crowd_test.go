@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if !flagGiven("test.parallel") {
-		flag.Set("test.parallel", "6") // members under test wait most of the time: for elections, for each other
+		flag.Set("test.parallel", "4") // members under test wait most of the time: for elections, for each other
 	}
 	os.Exit(m.Run())
 }
