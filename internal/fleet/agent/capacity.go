@@ -62,7 +62,8 @@ func totalMemory(root fs.FS) (int64, error) {
 type limits struct{ cores, memory int64 }
 
 // cgroupLimits reads the limits of every cgroup from this process's up to the root:
-// the lowest counts. Both layouts are read; what is not there limits nothing.
+// the lowest counts. Both layouts are read; what is not there limits nothing. The
+// cgroup of a service is left out: its limits are for this daemon, not for units.
 func cgroupLimits(root fs.FS) limits {
 	var low limits
 	data, _ := fs.ReadFile(root, "proc/self/cgroup")
@@ -71,7 +72,9 @@ func cgroupLimits(root fs.FS) limits {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		controllers, dir, _ := strings.Cut(rest, ":")
 		for dir = path.Clean("/" + dir); ; dir = path.Dir(dir) {
-			low.lower(readLimits(root, controllers, dir))
+			if !strings.HasSuffix(dir, ".service") {
+				low.lower(readLimits(root, controllers, dir))
+			}
 			if dir == "/" {
 				break
 			}

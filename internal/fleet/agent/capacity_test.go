@@ -14,7 +14,7 @@ func TestCapacity(t *testing.T) {
 		cores, memory, reserve int64
 		wantCores, wantMemory  int64
 	}{
-		{"a machine", map[string]string{"proc/self/cgroup": "0::/system.slice/fleet.service\n", "sys/fs/cgroup/system.slice/fleet.service/memory.max": "max\n"}, 0, 0, 0, 4000, 8 * gib},
+		{"a machine", map[string]string{"proc/self/cgroup": "0::/system.slice/fleet.service\n", "sys/fs/cgroup/system.slice/fleet.service/memory.max": "1048576\n", "sys/fs/cgroup/system.slice/memory.max": "max\n"}, 0, 0, 0, 4000, 8 * gib},
 		{"a reserve", nil, 0, 0, gib, 4000, 7 * gib},
 		{"settings count", nil, 1500, 2 * gib, gib, 1500, gib},
 		{"a reserve of more than there is", nil, 0, 0, 9 * gib, 4000, 1},
