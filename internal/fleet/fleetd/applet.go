@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -53,6 +54,10 @@ func (c *Config) settings() *confload.Set {
 	s.String(&c.EtcdKeyPrefix, "etcd_key_prefix", "where in the store the registry is")
 	s.String(&c.PublicIP, "public_ip", "published address of the machine; empty: that of the default route's interface")
 	s.Pairs(&c.Metadata, "metadata", "k=v,k2=v2 that units may ask for (MachineMetadata=)")
+	s.Func("cores", "processors of the machine, such as 4 or 0.5; empty: what the kernel says", c.setCores, func() string { return showCores(c.Cores) })
+	s.Func("memory", "memory of the machine, such as 8G; empty: what the kernel says", c.setMemory, func() string { return showBytes(c.Memory) })
+	s.Func("reserve_cores", "processors of it that units may not ask for", c.setReserveCores, func() string { return showCores(c.ReserveCores) })
+	s.Func("reserve_memory", "memory of it that units may not ask for", c.setReserveMemory, func() string { return showBytes(c.ReserveMemory) })
 	s.Duration(&c.AgentTTL, time.Second, "agent_ttl", "how long after its last word a machine counts as present")
 	s.Duration(&c.EngineReconcileInterval, 100*time.Millisecond, "engine_reconcile_interval", "how often the engine looks at everything though nothing has happened")
 	s.Int(&c.TokenLimit, 1, 65535, "token_limit", "entries on a page of the HTTP API")
@@ -72,6 +77,7 @@ func (c *Config) settings() *confload.Set {
 	s.Bool(&c.APIPlainLoopback, "api_plain_loopback", "serve the HTTP API without TLS on TCP sockets of the loopback interface: every user and program of this machine is an admin then")
 	s.String(&c.PeerListen, "peer_listen", "where other machines ask for logs and statuses (TLS both ways); off: nowhere")
 	s.Func("move_after", "how long a machine's presence must have been gone before its units move, or never", c.setMoveAfter, c.showMoveAfter)
+	s.Func("hold_fraction", "share of the machines whose loss at once is taken for a fault of the network or the store, so that nothing moves: above 0, at most 1, which is never", c.setHoldFraction, func() string { return strconv.FormatFloat(c.HoldFraction, 'g', -1, 64) })
 	s.Duration(&c.ColdStartAfter, 0, "cold_start_after", "how long after a reboot the store is waited for before units start from the last known schedule")
 	s.Bool(&c.ForgetForeign, "forget_foreign", "for one start after the store was replaced: stop the units that another store placed here and this one does not mention")
 	s.String(&c.MachineID, "machine_id", "id of the machine, 32 hexadecimal digits; empty: /etc/machine-id")
@@ -98,6 +104,15 @@ func (c *Config) setDefaultRole(v string) error {
 		}
 	}
 	c.ClientDefaultRole = v
+	return nil
+}
+
+func (c *Config) setHoldFraction(v string) error {
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(f > 0 && f <= 1) {
+		return fmt.Errorf("%q is not a number above 0 and at most 1", v)
+	}
+	c.HoldFraction = f
 	return nil
 }
 

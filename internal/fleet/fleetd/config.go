@@ -19,6 +19,11 @@ type Config struct {
 
 	PublicIP string            // published address; empty: detected
 	Metadata map[string]string // published with the machine
+	// Cores is how many thousandths of a processor the machine has for units and the
+	// rest of the system, Memory how many bytes; 0: what the kernel says. The
+	// reserves are what of it is not for units.
+	Cores, Memory               int64
+	ReserveCores, ReserveMemory int64
 	// AgentTTL is how long after its last word a machine counts as present.
 	AgentTTL time.Duration
 	// EngineReconcileInterval is how often the engine looks at everything though
@@ -52,6 +57,9 @@ type Config struct {
 	// MoveAfter is how long a machine's presence must have been gone before its
 	// units move; negative: never.
 	MoveAfter time.Duration
+	// HoldFraction is the share of the machines whose loss at once is taken for a
+	// fault of the network or the store, above 0; 1: never.
+	HoldFraction float64
 	// ColdStartAfter is how long a machine that has booted waits for the store
 	// before it starts its units from the last known schedule.
 	ColdStartAfter time.Duration
@@ -80,6 +88,8 @@ func Defaults() Config {
 		APIListen:               "off",
 		PeerListen:              ":49154",
 		MoveAfter:               10 * time.Second,
+		HoldFraction:            0.5,
+		ReserveMemory:           256 << 20,
 		ColdStartAfter:          30 * time.Second,
 	}
 }

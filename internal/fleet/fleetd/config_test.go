@@ -2,11 +2,14 @@ package fleetd
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"flotilla/internal/applet"
 )
@@ -24,14 +27,14 @@ func fleetd(t *testing.T, vars map[string]string, args ...string) (int, string, 
 
 func TestConfiguration(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.conf")
-	if err := os.WriteFile(file, []byte("etcd_servers=\"http://10.0.0.1:2379\"\nmove_after=never\nagent_ttl=\"45s\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("etcd_servers=\"http://10.0.0.1:2379\"\nmove_after=never\nagent_ttl=\"45s\"\ncores=2.5\nreserve_memory=1536M\nhold_fraction=0.75\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errs := fleetd(t, map[string]string{"FLEET_METADATA": "a=b", "FLEET_AGENT_TTL": "20s"}, "-config", file, "--token-limit=7", "--print_config")
 	if code != 0 {
 		t.Fatalf("exit code %d, %s", code, errs)
 	}
-	for _, line := range []string{"etcd_servers=http://10.0.0.1:2379", "metadata=a=b", "agent_ttl=20s", "move_after=never", "token_limit=7", "units=auto", "etcd_key_prefix=/_coreos.com/fleet/"} {
+	for _, line := range []string{"etcd_servers=http://10.0.0.1:2379", "metadata=a=b", "agent_ttl=20s", "move_after=never", "token_limit=7", "cores=2.5", "memory=", "reserve_memory=1536M", "hold_fraction=0.75", "api_listen=off", "client_default_role=", "units=auto", "etcd_key_prefix=/_coreos.com/fleet/"} {
 		if !strings.Contains(out, line+"\n") {
 			t.Errorf("%q is not in\n%s", line, out)
 		}
@@ -48,6 +51,10 @@ func TestBadConfiguration(t *testing.T) {
 		{map[string]string{"FLEET_UNITS": "openrc", "FLEET_MOVE_AFTER": "0s"}, nil, 2, []string{
 			`FLEET_UNITS: units: "openrc" is none of systemd, supervisor, auto`,
 			`FLEET_MOVE_AFTER: move_after: "0s" is neither a time of at least 1s nor never`}},
+		{map[string]string{"FLEET_CORES": "many", "FLEET_MEMORY": "99999999T", "FLEET_HOLD_FRACTION": "0", "FLEET_CLIENT_DEFAULT_ROLE": "root"}, nil, 2, []string{
+			`FLEET_CORES: cores: `, `FLEET_MEMORY: memory: `,
+			`FLEET_HOLD_FRACTION: hold_fraction: "0" is not a number above 0 and at most 1`,
+			`FLEET_CLIENT_DEFAULT_ROLE: client_default_role: role "root" is none of admin, deployer, viewer`}},
 		{nil, []string{"--config", "/nowhere/fleet.conf"}, 1, []string{"configuration: open /nowhere/fleet.conf: no such file"}},
 		{nil, []string{"--agent-tll=3s"}, 2, []string{"unknown flag: --agent-tll", "did you mean --agent_ttl"}},
 		{nil, []string{"surplus"}, 2, []string{"surplus"}},
@@ -103,5 +110,66 @@ func TestMachineID(t *testing.T) {
 	}
 	if id, err := machineID(strings.Repeat("0a", 16)); err != nil || id != strings.Repeat("0a", 16) {
 		t.Errorf("%s, %v", id, err)
+	}
+}
+
+func TestCapacity(t *testing.T) {
+	for _, c := range []struct {
+		cfg           Config
+		cores, memory int64
+	}{
+		{Config{Cores: 4000, Memory: 8 << 30, ReserveCores: 500, ReserveMemory: 1 << 30}, 3500, 7 << 30},
+		{Config{Cores: 1000, Memory: 256 << 20, ReserveCores: 4000, ReserveMemory: 1 << 30}, 500, 128 << 20},
+	} {
+		if cores, memory := c.cfg.capacity(); cores != c.cores || memory != c.memory {
+			t.Errorf("%+v: %d, %d", c.cfg, cores, memory)
+		}
+	}
+	if cores, memory := (Config{}).capacity(); cores < 1000 || memory < 64<<20 {
+		t.Errorf("this machine has %d thousandths of a processor and %d bytes", cores, memory)
+	}
+	for text, want := range map[string]int64{
+		"MemTotal:       16384 kB\nMemFree: 1 kB\n": 16 << 20,
+		"MemFree: 1 kB\n":                    0,
+		"MemTotal: many kB\n":                0,
+		"MemTotal: 9223372036854775807 kB\n": 0,
+	} {
+		if got := parseMemTotal(strings.NewReader(text)); got != want {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
+// The configuration is read again at SIGHUP; one that is bad is not taken over.
+func TestHangUp(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.conf")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("metadata=a=b\n")
+	var log testLog
+	p := &program{env: applet.Env{LookupEnv: func(string) (string, bool) { return "", false }}, file: file, cfg: Defaults()}
+	p.set = p.cfg.settings()
+	got := p.reloads(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
+	hangUp := func() {
+		t.Helper()
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("metadata=nonsense\n")
+	hangUp()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "not read again"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a bad configuration is not told")
+		}
+	}
+	write("metadata=a=c\n")
+	hangUp()
+	if next := <-got; next.Metadata["a"] != "c" {
+		t.Errorf("metadata %v", next.Metadata)
 	}
 }

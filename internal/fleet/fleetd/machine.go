@@ -138,5 +138,5 @@ func firstGlobal(addrs []net.Addr) string {
 }
 
 func samePresence(a, b registry.Presence) bool {
-	return a.IP == b.IP && a.PeerAddr == b.PeerAddr && maps.Equal(a.Metadata, b.Metadata)
+	return a.IP == b.IP && a.PeerAddr == b.PeerAddr && a.Cores == b.Cores && a.Memory == b.Memory && maps.Equal(a.Metadata, b.Metadata)
 }

@@ -1,0 +1,105 @@
+package fleetd
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"flotilla/internal/unitfile"
+)
+
+// capacity is what units may ask for on this machine: thousandths of a processor, and
+// bytes; 0 is not known, which is room for anything. At least a half of each is for
+// units, however much is reserved.
+func (c Config) capacity() (cores, memory int64) {
+	cores, memory = c.Cores, c.Memory
+	if cores == 0 {
+		cores = int64(runtime.NumCPU()) * 1000
+	}
+	if memory == 0 {
+		memory = memoryTotal()
+	}
+	return cores - min(c.ReserveCores, cores/2), memory - min(c.ReserveMemory, memory/2)
+}
+
+// memoryTotal is the machine's memory; 0 if the kernel does not say.
+func memoryTotal() int64 {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	return parseMemTotal(f)
+}
+
+// parseMemTotal reads proc(5)'s meminfo: "MemTotal:       16384 kB".
+func parseMemTotal(r io.Reader) int64 {
+	for scan := bufio.NewScanner(r); scan.Scan(); {
+		f := strings.Fields(scan.Text())
+		if len(f) == 3 && f[0] == "MemTotal:" && f[2] == "kB" {
+			if kib, err := strconv.ParseInt(f[1], 10, 54); err == nil && kib > 0 {
+				return kib << 10
+			}
+		}
+	}
+	return 0
+}
+
+func (c *Config) setCores(v string) error         { return parseCores(v, &c.Cores) }
+func (c *Config) setReserveCores(v string) error  { return parseCores(v, &c.ReserveCores) }
+func (c *Config) setMemory(v string) error        { return parseBytes(v, &c.Memory) }
+func (c *Config) setReserveMemory(v string) error { return parseBytes(v, &c.ReserveMemory) }
+
+// parseCores reads a number of processors; empty or 0 is 0.
+func parseCores(v string, into *int64) error {
+	if *into = 0; v == "" || v == "0" {
+		return nil
+	}
+	n, err := unitfile.ParseCores(v)
+	if err == nil {
+		*into = n
+	}
+	return err
+}
+
+// parseBytes reads an amount of memory; empty or 0 is 0.
+func parseBytes(v string, into *int64) error {
+	if *into = 0; v == "" || v == "0" {
+		return nil
+	}
+	n, err := unitfile.ParseBytes(v)
+	switch {
+	case err != nil:
+		return err
+	case n > 1<<62:
+		return fmt.Errorf("%q is more than any machine has", v)
+	}
+	*into = int64(n)
+	return nil
+}
+
+func showCores(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(float64(n)/1000, 'g', -1, 64)
+}
+
+// showBytes writes an amount in the largest unit of 1024 that it is a whole number of.
+func showBytes(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	suffix := ""
+	for _, s := range []string{"K", "M", "G", "T"} {
+		if n%1024 != 0 {
+			break
+		}
+		n, suffix = n/1024, s
+	}
+	return strconv.FormatInt(n, 10) + suffix
+}
