@@ -31,8 +31,9 @@ type Deps struct {
 	// Listeners serve the HTTP API; none: Config.APISocket is made. The daemon
 	// closes them.
 	Listeners []net.Listener
-	// Reload delivers new configurations, of which the metadata and the address
-	// are taken over while running; nil: never.
+	// Reload delivers new configurations, of which the metadata, the address and the
+	// capacity are taken over while running; the certificates of the API are read
+	// again. nil: never.
 	Reload <-chan Config
 	// Epoch names one run of the init system: what the agent remembers having
 	// done in another epoch is forgotten, since its units ended with it. Empty:
@@ -133,7 +134,7 @@ func (d *Daemon) assemble() (*parts, error) {
 	p.engine = engine.New(engine.Config{
 		Candidate: registry.Candidate{Machine: p.presence.ID, Instance: p.presence.Instance, Boot: p.presence.Boot},
 		Resync:    d.cfg.EngineReconcileInterval,
-		Policy:    sched.Policy{MoveAfter: d.cfg.MoveAfter},
+		Policy:    sched.Policy{MoveAfter: d.cfg.MoveAfter, HoldFraction: d.cfg.HoldFraction},
 	}, p.registry, d.log)
 	return p, nil
 }
@@ -156,8 +157,10 @@ func (d *Daemon) whoAmI() (registry.Presence, peer.Identity, error) {
 	if err != nil {
 		return p, peer.Identity{}, err
 	}
+	cores, memory := d.cfg.capacity()
 	return registry.Presence{
 		Machine: model.Machine{
+			Cores: cores, Memory: memory,
 			ID: id, IP: d.address(), Hostname: hostname(d.cfg.Hostname), Metadata: d.cfg.Metadata,
 			Version: applet.Version, Boot: rand.Text(),
 		},
@@ -294,6 +297,8 @@ func (p *parts) upkeep(ctx context.Context) {
 				continue
 			}
 			cfg.Metadata, cfg.PublicIP = next.Metadata, next.PublicIP
+			cfg.Cores, cfg.Memory = next.Cores, next.Memory
+			cfg.ReserveCores, cfg.ReserveMemory = next.ReserveCores, next.ReserveMemory
 			p.log.Info("configuration read again", "metadata", cfg.Metadata)
 			if err := p.door.load(p.cfg); err != nil {
 				p.log.Error("certificates of the API not read again, the old ones stay in force", "err", err)
@@ -307,6 +312,7 @@ func (p *parts) upkeep(ctx context.Context) {
 func (p *parts) renew(cfg Config) {
 	next := p.presence
 	next.IP, next.Metadata = (&Daemon{cfg: cfg}).address(), cfg.Metadata
+	next.Cores, next.Memory = cfg.capacity()
 	if p.peerLn != nil {
 		next.PeerAddr = peerAddr(p.peerLn.Addr(), next.IP)
 	}
