@@ -8,7 +8,7 @@
 //	job/UNIT/restart           empty; as new as target-state: start anew    API
 //	schedule/MACHINE/UNIT      {"hash","text","desired","gen","leaving"}      engine
 //	unplaced/UNIT              {"why","verdicts":[...]}                       engine
-//	states/UNIT/MACHINE        {"loadState","activeState","subState",...}     agent of MACHINE, its lease
+//	states/MACHINE/UNIT        {"loadState","activeState","subState",...}     agent of MACHINE, its lease
 //	machines/ID/object         {"ID","PublicIP","Metadata","Version",...}     agent of ID, its lease
 //	machines/ID/metadata/KEY   value; "" masks the configured one             API
 //	machines/ID/cordon         {"drain","why","by","at"}                      API

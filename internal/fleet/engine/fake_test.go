@@ -302,7 +302,7 @@ func (s *stage) report(bad string) {
 		}
 		machine, unit, _ := strings.Cut(strings.TrimPrefix(path, "schedule/"), "/")
 		if s.get("machines/"+machine+"/object") != "" {
-			s.put("states/"+unit+"/"+machine, toJSON(st))
+			s.put("states/"+machine+"/"+unit, toJSON(st))
 		}
 	}
 	synctest.Wait()

@@ -167,42 +167,57 @@ func (r *Registry) ReadMachines(ctx context.Context) (*View, error) { return r.R
 func (r *Registry) ReadStates(ctx context.Context) (*View, error) { return r.Read(ctx, states) }
 
 // ReadUnit returns a view that holds all there is of one unit, whether it exists
-// or not. It costs two requests, since schedules are kept by machine: the first
-// finds out where the unit is.
+// or not. It costs two requests, since schedules and states are kept by machine: the
+// first finds out where the unit is, and which machines there are.
 func (r *Registry) ReadUnit(ctx context.Context, name string) (*View, error) {
 	doing := "read unit " + name
 	resp, err := r.txn(ctx, doing, nil, []clientv3.Op{
 		clientv3.OpGet(r.prefix+"job/"+name+"/", clientv3.WithPrefix()),
-		clientv3.OpGet(r.prefix+"states/"+name+"/", clientv3.WithPrefix()),
 		clientv3.OpGet(r.key(Key{Kind: KindUnplaced, Unit: name})),
 		clientv3.OpGet(r.prefix+"schedule/", clientv3.WithPrefix(), clientv3.WithKeysOnly()),
+		clientv3.OpGet(r.prefix+machines, clientv3.WithPrefix(), clientv3.WithKeysOnly()),
 	}, nil)
 	if err != nil {
 		return nil, err
 	}
 	v := r.NewView()
-	var entries []clientv3.Op
+	var gets []clientv3.Op
 	for i, part := range resp.Responses {
-		if i < 3 {
-			v.apply(records(part.GetResponseRange().Kvs), resp.Header.Revision)
+		kvs := part.GetResponseRange().Kvs
+		if i < 2 {
+			v.apply(records(kvs), resp.Header.Revision)
 			continue
 		}
-		for _, kv := range part.GetResponseRange().Kvs {
-			if k, ok := ParsePath(string(kv.Key)[len(r.prefix):]); ok && k.Unit == name {
-				entries = append(entries, clientv3.OpGet(string(kv.Key)))
+		for _, kv := range kvs {
+			k, ok := ParsePath(string(kv.Key)[len(r.prefix):])
+			switch {
+			case ok && k.Kind == KindPlacement && k.Unit == name:
+				gets = append(gets, clientv3.OpGet(string(kv.Key)))
+			case ok && k.Kind == KindMachine:
+				gets = append(gets, clientv3.OpGet(r.state(name, k.Machine)))
 			}
 		}
 	}
-	for batch := range batches(entries) {
+	return v, r.gather(ctx, doing, v, gets)
+}
+
+// state is the key of what a machine says of a unit.
+func (r *Registry) state(unit, machine string) string {
+	return r.key(Key{Kind: KindState, Unit: unit, Machine: machine})
+}
+
+// gather puts what it gets into a view.
+func (r *Registry) gather(ctx context.Context, doing string, v *View, gets []clientv3.Op) error {
+	for batch := range batches(gets) {
 		resp, err := r.txn(ctx, doing, nil, batch, nil)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, part := range resp.Responses {
 			v.apply(records(part.GetResponseRange().Kvs), resp.Header.Revision)
 		}
 	}
-	return v, nil
+	return nil
 }
 
 // ReadJob returns a view that holds what users have said of one unit alone.
@@ -212,5 +227,17 @@ func (r *Registry) ReadJob(ctx context.Context, name string) (*View, error) {
 
 // ReadStatesOf returns a view that holds the states of one unit alone.
 func (r *Registry) ReadStatesOf(ctx context.Context, name string) (*View, error) {
-	return r.Read(ctx, states+name+"/")
+	doing := "read the states of unit " + name
+	resp, err := r.get(ctx, doing, r.prefix+machines, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, err
+	}
+	var gets []clientv3.Op
+	for _, kv := range resp.Kvs {
+		if k, ok := ParsePath(string(kv.Key)[len(r.prefix):]); ok && k.Kind == KindMachine {
+			gets = append(gets, clientv3.OpGet(r.state(name, k.Machine)))
+		}
+	}
+	v := r.NewView()
+	return v, r.gather(ctx, doing, v, gets)
 }

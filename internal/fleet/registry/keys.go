@@ -15,7 +15,7 @@ const (
 	KindRestart   Kind = "restart"      // job/UNIT/restart
 	KindPlacement Kind = "schedule"     // schedule/MACHINE/UNIT
 	KindUnplaced  Kind = "unplaced"     // unplaced/UNIT
-	KindState     Kind = "states"       // states/UNIT/MACHINE
+	KindState     Kind = "states"       // states/MACHINE/UNIT
 	KindMachine   Kind = "machine"      // machines/ID/object
 	KindMetadata  Kind = "metadata"     // machines/ID/metadata/KEY
 	KindLeader    Kind = "leader"       // lease/engine-leader
@@ -49,7 +49,7 @@ func (k Key) Path() string {
 	case KindUnplaced:
 		return "unplaced/" + k.Unit
 	case KindState:
-		return "states/" + k.Unit + "/" + k.Machine
+		return "states/" + k.Machine + "/" + k.Unit
 	case KindMachine:
 		return "machines/" + k.Machine + "/object"
 	case KindMetadata:
@@ -90,8 +90,8 @@ func ParsePath(path string) (Key, bool) {
 		return Key{Kind: Kind(parts[2]), Unit: parts[1]}, true
 	case len(parts) == 3 && parts[0] == "schedule":
 		return Key{Kind: KindPlacement, Machine: parts[1], Unit: parts[2]}, true
-	case len(parts) == 3 && parts[0] == "states":
-		return Key{Kind: KindState, Unit: parts[1], Machine: parts[2]}, true
+	case len(parts) == 3 && parts[0] == "states" && strings.Contains(parts[2], "."): // fleet 1.0 had the unit first
+		return Key{Kind: KindState, Machine: parts[1], Unit: parts[2]}, true
 	case len(parts) == 3 && parts[0] == "machines" && parts[2] == "object":
 		return Key{Kind: KindMachine, Machine: parts[1]}, true
 	case len(parts) == 4 && parts[0] == "machines" && parts[2] == "metadata":

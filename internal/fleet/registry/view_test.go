@@ -24,7 +24,7 @@ func TestPathsThereAndBack(t *testing.T) {
 		{"job/a.service/target-state", Key{Kind: KindDesired, Unit: "a.service"}},
 		{"schedule/m/a.service", Key{Kind: KindPlacement, Machine: "m", Unit: "a.service"}},
 		{"unplaced/a.service", Key{Kind: KindUnplaced, Unit: "a.service"}},
-		{"states/a.service/m", Key{Kind: KindState, Unit: "a.service", Machine: "m"}},
+		{"states/m/a.service", Key{Kind: KindState, Unit: "a.service", Machine: "m"}},
 		{"machines/m/object", Key{Kind: KindMachine, Machine: "m"}},
 		{"machines/m/metadata/disk", Key{Kind: KindMetadata, Machine: "m", Meta: "disk"}},
 		{"lease/engine-leader", Key{Kind: KindLeader}},
@@ -45,7 +45,7 @@ func TestPathsThereAndBack(t *testing.T) {
 			t.Errorf("%+v is written as %s", c.key, got)
 		}
 	}
-	for _, path := range []string{"", "job/a.service/target", "job/a.service/job-state", "unit/0123", "schedule/m", "job//object", "machines/m/metadata/a/b", "engine/version"} {
+	for _, path := range []string{"", "job/a.service/target", "job/a.service/job-state", "unit/0123", "schedule/m", "job//object", "machines/m/metadata/a/b", "engine/version", "states/a.service/m"} {
 		if k, ok := ParsePath(path); ok {
 			t.Errorf("%q is read as %+v", path, k)
 		}
@@ -77,7 +77,7 @@ func TestRecordsThereAndBack(t *testing.T) {
 	m := Presence{Machine: model.Machine{ID: "m", IP: "10.0.0.1", Hostname: "one", Metadata: map[string]string{"k": "v"}, Version: "1", PeerAddr: "10.0.0.1:1", PeerKey: "k", Boot: "b", Cores: 4000, Memory: 1 << 33}, Instance: "i"}
 	v := NewView("/f/")
 	for _, c := range v.reset([]record{
-		set("schedule/m/a.service", string(encodePlacement(p)), 9), set("states/a.service/m", string(encodeState(s)), 9),
+		set("schedule/m/a.service", string(encodePlacement(p)), 9), set("states/m/a.service", string(encodeState(s)), 9),
 		set("unplaced/a.service", string(encodeUnplaced(u)), 9), set("machines/m/object", string(encodePresence(m)), 9),
 		set("lease/engine-leader", string(encode(leaderRecord{MachineID: "m", Version: 1})), 9), set("engine/hold", "most are away", 9),
 	}, 1, 9) {
@@ -141,7 +141,7 @@ func TestBadRecords(t *testing.T) {
 		set("schedule/m/a.service", `{"hash":"0","text":"changed behind our back","desired":"launched"}`, 3),
 		set("schedule/m/b.service", `{"hash":"da39a3ee5e6b4b0d3255bfef95601890afd80709","text":"","desired":"inactive"}`, 3),
 		set("job/a.service/object", `[]`, 3),
-		set("states/a.service/m", `{`, 3),
+		set("states/m/a.service", `{`, 3),
 		set("machines/m/object", `x`, 3),
 		set("something/else", `x`, 3),
 	}, 3)
@@ -199,13 +199,13 @@ func FuzzRecord(f *testing.F) {
 	f.Add("machines/m/object", []byte(`{"Metadata":null}`))
 	f.Fuzz(func(t *testing.T, path string, value []byte) {
 		v := NewView("/f/")
-		v.apply([]record{set("states/z.service/m", `{"activeState":"active"}`, 1)}, 1)
+		v.apply([]record{set("states/m/z.service", `{"activeState":"active"}`, 1)}, 1)
 		v.apply([]record{{key: "/f/" + path, value: value, rev: 2}}, 2)
 		v.Units()
 		v.Machines()
 		v.Placements()
 		v.AllUnplaced()
-		if path != "states/z.service/m" && v.State("z.service", "m").Active != "active" {
+		if path != "states/m/z.service" && v.State("z.service", "m").Active != "active" {
 			t.Error("another record is lost")
 		}
 	})

@@ -296,9 +296,9 @@ func TestWatch(t *testing.T) {
 	put("job/b.service/target-state", "launched") // not asked for
 	put("job/a.service/target-state", "loaded")
 	expect(`{"unit":{"currentState":"inactive","desiredState":"loaded","generation":N,"name":"a.service"}}`)
-	put("states/a.service/"+one, `{"loadState":"loaded","activeState":"inactive","subState":"dead"}`)
+	put("states/"+one+"/a.service", `{"loadState":"loaded","activeState":"inactive","subState":"dead"}`)
 	expect(`{"state":{"machineID":"` + one + `","name":"a.service","systemdActiveState":"inactive","systemdLoadState":"loaded","systemdSubState":"dead"}}`)
-	if _, err := a.raw.Delete(t.Context(), a.prefix+"states/a.service/"+one); err != nil {
+	if _, err := a.raw.Delete(t.Context(), a.prefix+"states/"+one+"/a.service"); err != nil {
 		t.Fatal(err)
 	}
 	expect(`{"deleted":true,"state":{"machineID":"` + one + `","name":"a.service"}}`)
