@@ -72,7 +72,7 @@ func TestTellingChangesIsTellingAll(t *testing.T) {
 				t.Fatalf("seed %d: told of changes:\n%stold of all:\n%safter %q", seed, tell(got), tell(want), lines)
 			}
 			if r.IntN(8) > 0 {
-				w.carryOut(want.Decisions)
+				w.did(want)
 			} else {
 				lines = append(lines, fmt.Sprint("not written: ", tell(want)))
 			}

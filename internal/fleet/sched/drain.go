@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"fmt"
 	"slices"
 
 	"flotilla/internal/fleet/model"
@@ -48,10 +49,10 @@ func (p *pass) drainMachine(m *machine) Drain {
 // drainEntry has e leave if it is its turn and it can.
 func (p *pass) drainEntry(e *entry, d *Drain) {
 	group := bound(e)
-	to, no := p.elsewhere(e, group)
+	to := p.elsewhere(e, group, func(*machine) bool { return true })
 	switch {
 	case to.m == nil:
-		d.Stuck = append(d.Stuck, Note{e.job.Name, no})
+		d.Stuck = append(d.Stuck, Note{e.job.Name, p.whyStuck(e, group)})
 	case len(d.Moving) == 0:
 		why := model.ShortID(e.on.ID) + " is drained"
 		if e.on.Cordon.Why != "" {
@@ -133,21 +134,20 @@ func bound(e *entry) []*entry {
 	return group
 }
 
-// elsewhere returns the machine for a group that leaves the machine of e together,
-// or why there is none.
-func (p *pass) elsewhere(e *entry, group []*entry) (choice, string) {
-	p.together = map[string]bool{}
-	defer func() { p.together = nil }()
+// elsewhere returns the machine, one that will do, for a group that leaves the
+// machine of e together.
+func (p *pass) elsewhere(e *entry, group []*entry, willDo func(*machine) bool) choice {
 	var total amount
 	for _, g := range group {
-		if pin := g.job.pinned(); pin != "" {
-			return choice{}, "its peer " + g.job.Name + " stays: " + pin
+		if g.job.pinned() != "" {
+			return choice{}
 		}
-		p.together[g.job.Name] = true
 		total = total.plus(g.job.asks())
 	}
-	refuses := func(m *machine, j *job) refusal {
-		if m == e.on {
+	p.take(group)
+	defer p.take(nil)
+	return p.best(e.job, func(m *machine, _ *job) refusal {
+		if m == e.on || !willDo(m) {
 			return refusal{kind: cordoned}
 		}
 		for _, g := range group {
@@ -159,29 +159,41 @@ func (p *pass) elsewhere(e *entry, group []*entry) (choice, string) {
 			return refusal{kind: lacksRoom}
 		}
 		return refusal{}
-	}
-	to := p.best(e.job, refuses)
-	if to.m != nil {
-		return to, ""
-	}
-	return to, p.whyNot(e, group, refuses)
+	})
 }
 
-// whyNot counts why no machine has a place for a group.
-func (p *pass) whyNot(e *entry, group []*entry, refuses func(*machine, *job) refusal) string {
+// take has the units of a group be taken to be wherever one of them would go.
+func (p *pass) take(group []*entry) {
+	p.together = nil
+	for _, g := range group {
+		put(&p.together, g.job.Name, true)
+	}
+}
+
+// whyStuck says why elsewhere has found no machine.
+func (p *pass) whyStuck(e *entry, group []*entry) string {
+	for _, g := range group {
+		if pin := g.job.pinned(); pin != "" {
+			return "its peer " + g.job.Name + " stays: " + pin
+		}
+	}
+	p.take(group)
+	defer p.take(nil)
 	var all []refusal
 	for _, m := range p.present {
-		if m == e.on {
-			continue
+		if m != e.on {
+			all = append(all, p.refusesAny(m, group))
 		}
-		r := refuses(m, e.job)
-		for _, g := range group {
-			if one := p.worded(m, g.job, true); one.kind == r.kind {
-				r = one
-				break
-			}
-		}
-		all = append(all, r)
 	}
 	return count(all)
+}
+
+// refusesAny is why m cannot take all of a group.
+func (p *pass) refusesAny(m *machine, group []*entry) refusal {
+	for _, g := range group {
+		if r := p.worded(m, g.job, true); r.kind != fits {
+			return r
+		}
+	}
+	return refusal{kind: lacksRoom, what: fmt.Sprintf("needs room for %d units that are bound to each other", len(group))}
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+
+	"flotilla/internal/fleet/model"
 )
 
 // Decide says how the schedule must change. It is what Cluster.Decide says to one
@@ -44,6 +46,9 @@ type pass struct {
 	last      bool            // this is the last try
 	together  map[string]bool // units that are taken to go where one of them goes
 	drains    []Drain
+	moves     []Move // of rebalancing
+	doneAsks  []string
+	answers   map[string]string
 	heldMoves int
 }
 
@@ -55,23 +60,34 @@ type pass struct {
 // call or whose machine has, and those they are bound to; units that are on no
 // machine, or leaving one, or on one that is away.
 func (c *Cluster) Decide(m Moment) Result {
-	p := &pass{Cluster: c, Moment: m}
-	p.enlist()
-	p.retire()
-	p.settle()
-	p.handOver() // makes room
-	p.placeAll()
-	p.drain()
-	p.handOver() // to what has turned out to be the right place all along
+	p := c.run(m)
 	r := Result{
 		Decisions: p.decisions(),
 		Unplaced:  p.unplacedByName(),
 		Held:      p.held(),
 		Drains:    p.drains,
+		DoneAsks:  p.doneAsks,
+		Answers:   p.answers,
 		Wake:      p.wake(),
 	}
 	p.restore()
 	return r
+}
+
+// run makes a pass, which has to be restored.
+func (c *Cluster) run(m Moment) *pass {
+	p := &pass{Cluster: c, Moment: m}
+	p.enlist()
+	p.retire()
+	p.settle()
+	p.handOver() // makes room
+	p.answer(model.Adopt, p.adopt)
+	p.placeAll()
+	p.drain()
+	p.answer(model.Rebalance, p.rebalance)
+	p.handOver() // to what has turned out to be the right place all along
+	p.refuseUnknown()
+	return p
 }
 
 // enlist collects what the pass has to look at and takes its entries off their
@@ -97,6 +113,11 @@ func (p *pass) enlist() {
 	}
 	for j := range p.active {
 		add(j)
+	}
+	for _, a := range p.Asks {
+		if j := p.jobs[a.Unit]; j != nil {
+			add(j)
+		}
 	}
 	for _, m := range p.present {
 		if m.draining() {

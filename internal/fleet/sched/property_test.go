@@ -25,7 +25,7 @@ func story(seed uint64, steps int, check func(before Snapshot, r Result, after S
 		}
 		before := w.snapshot()
 		result := Decide(before)
-		w.carryOut(result.Decisions)
+		w.did(result)
 		check(before, result, w.snapshot())
 	}
 	return nil
@@ -52,8 +52,11 @@ func randomCommand(r *rand.Rand, w *world, now *int) string {
 			" MoveAfter=never", " MoveAfter=1s", " Global=true Memory=1G",
 			" Singleton=true", " Singleton=true MachineMetadata=role=web", " Singleton=true MoveAfter=never")
 	case 6:
-		return pick(r, "destroy ", "unload ") + name
+		return pick(r, "destroy ", "unload ", "destroy ", "unload ", "ask rebalance ", "ask adopt ") + name + pick(r, " m0", " m1")
 	case 7:
+		if r.IntN(4) == 0 {
+			return pick(r, "allow", "allow a@1.service/* b@*/m1", "allow **", "watch a@*", "elected")
+		}
 		*now += r.IntN(20)
 		return fmt.Sprintf("at %d", *now)
 	default:

@@ -103,6 +103,7 @@ func (w *world) carryOut(ds []Decision) {
 //	elected | forget              a new engine, which has seen no machine leave
 //	allow [UNIT/MACHINE GLOB...]  the only entries that may take a changed text; ** all
 //	watch [UNIT GLOB...]          the units to be watched when they change
+//	ask rebalance N | ask adopt UNIT MACHINE
 //	move-after DURATION | hold FRACTION | seen N
 func (w *world) command(line string) error {
 	f := strings.Fields(line)
@@ -150,6 +151,8 @@ func (w *world) command(line string) error {
 		}
 	case "watch":
 		w.watch = f[1:]
+	case "ask":
+		w.ask(f[1:])
 	case "move-after":
 		d, err := time.ParseDuration(f[1])
 		w.policy.MoveAfter = d
@@ -166,6 +169,22 @@ func (w *world) command(line string) error {
 		return fmt.Errorf("unknown command %q", f[0])
 	}
 	return nil
+}
+
+func (w *world) ask(f []string) {
+	a := model.Ask{ID: fmt.Sprintf("ask%d", len(w.asks)+1), Kind: model.AskKind(f[0])}
+	if a.Kind == model.Adopt {
+		a.Unit, a.Machine = f[1], f[2]
+	} else {
+		a.Max, _ = strconv.Atoi(f[1])
+	}
+	w.asks = append(w.asks, a)
+}
+
+// did takes note of what was done that was asked for.
+func (w *world) did(r Result) {
+	w.carryOut(r.Decisions)
+	w.asks = slices.DeleteFunc(w.asks, func(a model.Ask) bool { return slices.Contains(r.DoneAsks, a.ID) })
 }
 
 func parseMachine(id string, words []string) (m model.Machine, err error) {
@@ -220,6 +239,9 @@ func tell(r Result) string {
 	for _, u := range r.Unplaced {
 		fmt.Fprintf(&b, "> nowhere %s # %s\n", u.Unit, u.Why)
 	}
+	for _, id := range r.DoneAsks {
+		fmt.Fprintf(&b, "> done    %s # %s\n", id, r.Answers[id])
+	}
 	for _, d := range r.Drains {
 		fmt.Fprintf(&b, "> drain   %s: %d left", d.Machine, d.Left)
 		for _, unit := range d.Moving {
@@ -241,6 +263,44 @@ func tell(r Result) string {
 	}
 	if b.Len() == 0 {
 		return "> nothing\n"
+	}
+	return b.String()
+}
+
+func tellVerdict(v MachineVerdict) string {
+	var b strings.Builder
+	word := map[bool]string{true: "yes", false: "no"}
+	here := map[bool]string{true: ", the unit is here"}
+	fmt.Fprintf(&b, "> %s: %s%s\n", v.Machine, word[v.OK], here[v.Here])
+	for _, r := range v.Rules {
+		soft := map[bool]string{true: " (soft)"}
+		fmt.Fprintf(&b, ">   %-3s %s%s: %s\n", word[r.OK], r.Rule, soft[r.Soft], r.Why)
+	}
+	return b.String()
+}
+
+// whatIf asks about "drain A lose B lose C".
+func (w *world) whatIf(f []string) Forecast {
+	ids := map[string][]string{}
+	for pair := range slices.Chunk(f, 2) {
+		ids[pair[0]] = append(ids[pair[0]], pair[1])
+	}
+	return WhatIf(w.snapshot(), ids["drain"], ids["lose"])
+}
+
+func tellForecast(f Forecast) string {
+	var b strings.Builder
+	for _, m := range f.Moves {
+		fmt.Fprintf(&b, "> would move %s %s to %s # %s\n", m.Unit, m.From, m.To, m.Why)
+	}
+	for _, m := range f.Stuck {
+		fmt.Fprintf(&b, "> would be stuck %s on %s # %s\n", m.Unit, m.From, m.Why)
+	}
+	if f.Held != "" {
+		fmt.Fprintf(&b, "> would be held # %s\n", f.Held)
+	}
+	if b.Len() == 0 {
+		return "> would change nothing\n"
 	}
 	return b.String()
 }
@@ -297,10 +357,19 @@ func play(t *testing.T, text string) string {
 		case line == "decide":
 			r := Decide(w.snapshot())
 			out.WriteString(tell(r))
-			w.carryOut(r.Decisions)
+			w.did(r)
 			if again := Decide(w.snapshot()); len(again.Decisions) > 0 {
 				t.Errorf("carried out, still to do:\n%s", tell(again))
 			}
+		case strings.HasPrefix(line, "why "):
+			for _, v := range Explain(w.snapshot(), line[len("why "):]) {
+				out.WriteString(tellVerdict(v))
+			}
+		case strings.HasPrefix(line, "what-if "):
+			out.WriteString(tellForecast(w.whatIf(strings.Fields(line)[1:])))
+		case strings.HasPrefix(line, "rebalance "):
+			n, _ := strconv.Atoi(line[len("rebalance "):])
+			out.WriteString(tellForecast(Forecast{Moves: Rebalance(w.snapshot(), n)}))
 		default:
 			if err := w.command(line); err != nil {
 				t.Fatalf("%s: %v", line, err)

@@ -195,4 +195,6 @@ type Result struct {
 	// DoneAsks is the IDs of the Asks that Decisions carry out, or that there is
 	// nothing to do for, in order.
 	DoneAsks []string
+	// Answers says of each of DoneAsks, by ID, what came of it.
+	Answers map[string]string
 }
