@@ -36,8 +36,9 @@ Global=true
 
 	// heard is how long it may take until a member that was cut off and is reachable
 	// again answers with the others' consent: not for as long as it was away, which
-	// is when TCP would try again.
-	heard = 5 * time.Second
+	// is when TCP would try again. A connection on which nothing is acknowledged is given
+	// up after five seconds, and that can happen twice.
+	heard = 15 * time.Second
 
 	// coldStart is how long a machine may take to run its units from the last known
 	// schedule: it first gives the store time to be back.
