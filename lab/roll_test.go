@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	api "flotilla/api/fleet"
+	"flotilla/internal/unitfile"
 )
 
 // rolls is how many changes TestRoll makes.
@@ -163,23 +167,33 @@ func TestRoll(t *testing.T) {
 	began := time.Now()
 	for i := range *rolls {
 		version := fmt.Sprintf("v%d", i+1)
-		c.write("web@.service", fmt.Sprintf(rolledUnit, version))
+		text := fmt.Sprintf(rolledUnit, version)
+		c.write("web@.service", text)
 		c.inDesk("fleetctl start --replace web@{1..3}")
-		c.eventually(30*time.Second, "all serve "+version, func() error { return v.version(version) })
+		if r := c.rolled("web@.service", "web@1.service", text); r.State != "done" {
+			t.Fatalf("%s: the roll is %s: %s", version, r.State, r.Why)
+		}
+		if err := v.version(version); err != nil {
+			t.Fatal(err)
+		}
 	}
 	took := time.Since(began)
 	last := fmt.Sprintf("v%d", *rolls)
 
 	c.write("web@.service", brokenUnit)
-	out, err := c.tryInDesk("fleetctl start --replace web@{1..3} 2>&1")
+	out, err := c.tryInDesk("timeout 30 fleetctl start --replace web@{1..3} 2>&1")
 	t.Logf("a version that does not run: %v\n%s", err, out)
 	if err == nil {
 		t.Error("fleetctl says that a version runs which does not")
 	}
-	if !strings.Contains(out, "the flux compensator is missing") {
-		t.Error("fleetctl does not show the line of the log that says why")
+	r := c.rolled("web@.service", "web@1.service", brokenUnit)
+	t.Logf("the roll is %s after %.1f s: %s\n%s", r.State, r.Ended.Sub(r.Started).Seconds(), r.Why, strings.Join(r.Log, "\n"))
+	if r.State != "reverted" || !strings.Contains(strings.Join(r.Log, "\n"), "the flux compensator is missing") {
+		t.Errorf("the report of the roll does not say why it went back: %+v", r)
 	}
-	c.eventually(30*time.Second, "all serve "+last+" again", func() error { return v.version(last) })
+	if err := v.version(last); err != nil {
+		t.Errorf("after the roll went back: %v", err)
+	}
 	stop()
 	visitors.Wait()
 	t.Logf("%d rolling changes in %.1f s, %.2f s each; %d requests, %d of them tried again, %d failed",
@@ -187,6 +201,29 @@ func TestRoll(t *testing.T) {
 	if v.failed > 0 {
 		t.Errorf("%d of %d requests failed, the last with %v", v.failed, v.requests, v.lastFailure)
 	}
+}
+
+// rolled waits until the roll of a group to a text is over, and returns its record.
+func (c *cluster) rolled(group, unit, text string) (r api.Roll) {
+	c.Helper()
+	f, err := unitfile.Parse([]byte(text))
+	if err != nil {
+		c.Fatal(err)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
+		out := c.on(c.desk(), "curl", "-sS", "--unix-socket", "/run/fleet.sock", "http://fleet"+api.Prefix+"/rolls/"+group)
+		r = api.Roll{}
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			c.Fatalf("%v: %s", err, out)
+		}
+		if r.Final() && r.To[unit] == f.Hash() {
+			return r
+		}
+	}
+	c.Fatalf("the roll of %s does not end: %+v", group, r)
+	return r
 }
 
 // write writes a unit file onto every machine's desk.
