@@ -301,6 +301,7 @@ func (c *cluster) neverTwiceFor(limit, watch time.Duration) {
 func TestStoreAway(t *testing.T) {
 	c := scenario(t)
 	before := webs(c)
+	c.single()
 	for _, m := range c.names() {
 		c.on(m, "systemctl", "kill", "--signal=KILL", "etcd")
 		c.on(m, "systemctl", "stop", "etcd") // else systemd starts it at once
@@ -320,6 +321,7 @@ func TestStoreAway(t *testing.T) {
 	}
 	c.recovered("the store's return")
 	c.same("the store's return", before, c.lives("web@*", "beat.service"))
+	c.never2("the store's return")
 }
 
 // All machines lose their power at once. The first to come back has no store, and runs
@@ -327,6 +329,7 @@ func TestStoreAway(t *testing.T) {
 func TestAllLosePower(t *testing.T) {
 	c := scenario(t)
 	before := webs(c)
+	c.single()
 	names := c.names()
 	for _, m := range names {
 		if err := lab.Kill(t.Context(), m); err != nil {
@@ -360,6 +363,7 @@ func TestAllLosePower(t *testing.T) {
 			t.Errorf("%s runs as %v", unit, at)
 		}
 	}
+	c.never2("the return of all")
 }
 
 // The lab itself: down leaves nothing, also of a lab that was not whole.
