@@ -79,6 +79,11 @@ soak: build ## faults on three lab machines for SOAKTIME (10m), judged (root)
 	@scripts/need $(LAB_NEEDS)
 	$(GO) run ./lab/faults -for $(SOAKTIME) -seed $(SOAKSEED)
 
+.PHONY: promises
+promises: ## the lab scenarios that "make test" shortens, whole: a cut of two minutes, a hundred changes (root)
+	@scripts/need $(LAB_NEEDS)
+	$(GO) test -count=1 -timeout 40m -v -run 'TestCutOff$$|TestRoll$$' ./lab -args -lab.cut=2m -lab.rolls=100
+
 .PHONY: oracle
 oracle: ## 100,000 random requests against each judge of the v2 API, and 20,000 against a running etcd 3.4
 	@scripts/need /usr/bin/etcd:etcd-server
