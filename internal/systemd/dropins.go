@@ -81,7 +81,7 @@ func (f *fileStore) checkDropIns(dirs []string, name string, t unitfile.Texts) e
 		if err := unitfile.CheckDropInName(conf); err != nil {
 			return fmt.Errorf("%w: %w", unit.ErrRefused, err)
 		}
-		for _, dir := range dirs {
+		for _, dir := range f.before(dirs, name) {
 			path := filepath.Join(dir, name+".d", conf)
 			if oursAt(path, f.dropIn(name, conf)) {
 				continue

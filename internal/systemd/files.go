@@ -21,8 +21,9 @@ import (
 
 // fileStore is the directory of our unit files and the links that lead to it.
 type fileStore struct {
-	dir   string // ours
-	links string // systemd's
+	dir     string // ours
+	links   string // systemd's
+	adopted string // what was put aside for ours
 
 	mu     sync.Mutex
 	loaded bool
@@ -276,11 +277,12 @@ func (f *fileStore) delete(name string) error {
 // name too.
 func (f *fileStore) foreign(dirs []string, name string) error {
 	names := []string{name}
-	if template, ok := unitfile.TemplateOf(name); ok {
+	before := f.before(dirs, name)
+	if template, ok := unitfile.TemplateOf(name); ok && len(before) == len(dirs) {
 		names = append(names, template)
 	}
 	for _, n := range names {
-		for _, dir := range dirs {
+		for _, dir := range before {
 			path := filepath.Join(dir, n)
 			if f.ours(path, n) {
 				continue
@@ -292,6 +294,18 @@ func (f *fileStore) foreign(dirs []string, name string) error {
 		}
 	}
 	return nil
+}
+
+// before is the directories in which another file of the unit's name would be in the
+// way: all of them, or those that come before ours if the unit has been taken over.
+func (f *fileStore) before(dirs []string, name string) []string {
+	if _, err := os.Stat(f.kept(name)); err != nil {
+		return dirs
+	}
+	if i := slices.Index(dirs, f.links); i >= 0 {
+		return dirs[:i]
+	}
+	return dirs
 }
 
 // ours says whether path is the link to our file.

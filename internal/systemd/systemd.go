@@ -15,6 +15,7 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,19 +47,30 @@ type Config struct {
 	// RuntimeDir is where the user's systemd keeps its runtime files. "" means
 	// $XDG_RUNTIME_DIR. Without User it is not looked at.
 	RuntimeDir string
+	// AdoptedDir keeps the machine's own files of units that were taken over. ""
+	// means /var/lib/fleet/adopted, with User fleet/adopted below ConfigHome.
+	AdoptedDir string
+	// ConfigHome is where the user keeps unit files. "" means $XDG_CONFIG_HOME or
+	// $HOME/.config. Without User it is not looked at.
+	ConfigHome string
 }
 
 func (c Config) withDefaults() Config {
 	if c.User && c.RuntimeDir == "" {
 		c.RuntimeDir = os.Getenv("XDG_RUNTIME_DIR")
 	}
-	if c.UnitsDir != "" {
-		return c
+	if c.User && c.ConfigHome == "" {
+		c.ConfigHome = os.Getenv("XDG_CONFIG_HOME")
 	}
-	c.UnitsDir = "/run/fleet/units"
+	if c.User && c.ConfigHome == "" {
+		c.ConfigHome = filepath.Join(os.Getenv("HOME"), ".config")
+	}
+	run, state := "/run", "/var/lib"
 	if c.User {
-		c.UnitsDir = filepath.Join(c.RuntimeDir, "fleet/units")
+		run, state = c.RuntimeDir, c.ConfigHome
 	}
+	c.UnitsDir = cmp.Or(c.UnitsDir, filepath.Join(run, "fleet/units"))
+	c.AdoptedDir = cmp.Or(c.AdoptedDir, filepath.Join(state, "fleet/adopted"))
 	return c
 }
 
@@ -93,7 +105,7 @@ func New(cfg Config) *Manager {
 	return &Manager{
 		cfg:   cfg,
 		open:  open,
-		files: fileStore{dir: cfg.UnitsDir, links: cfg.linkDir()},
+		files: fileStore{dir: cfg.UnitsDir, links: cfg.linkDir(), adopted: cfg.AdoptedDir},
 	}
 }
 

@@ -59,6 +59,10 @@ func TestOnSystemd(t *testing.T) {
 		"other-types":     runsOtherTypes,
 		"drop-ins":        keepsTheMachinesDropIns,
 		"timer":           firesTimers,
+		"adopt-etc":       adoptsFromEtc,
+		"adopt-usr":       adoptsFromUsr,
+		"adopt-instance":  adoptsAnInstance,
+		"adopt-refused":   refusesToAdopt,
 		"odd-names":       tellsOddNames,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -125,6 +125,22 @@ type Fencer interface {
 	Guard(ctx context.Context, after, grace time.Duration, names ...string) error
 }
 
+// Adopter is an init system that can hand a running unit over, from its own files to
+// those of Install and back, without touching its processes.
+type Adopter interface {
+	// Own returns the canonical text of a unit that the machine has a file of its
+	// own for, drop-ins included. It fails, and says why, for a unit that cannot be
+	// taken over: one that has no file, or whose file another program makes.
+	Own(ctx context.Context, name string) (text string, err error)
+	// TakeOver is Install for such a unit: the machine's own files are put aside, or
+	// overlaid where they belong to the distribution, and the unit is not started by
+	// them any more. What runs goes on; a Reload makes the text count.
+	TakeOver(ctx context.Context, name, text string) error
+	// Eject makes the files of an installed unit the machine's own, has them count,
+	// and has the unit enabled if its text says how. What runs goes on.
+	Eject(ctx context.Context, name string) error
+}
+
 // LogQuery chooses entries of units' logs.
 type LogQuery struct {
 	Units  []string
