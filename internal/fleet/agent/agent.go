@@ -95,6 +95,8 @@ type Agent struct {
 	coldStart time.Time
 	refused   map[string]bool // units whose text was refused in this round
 
+	over chan struct{} // closed when Run has ended
+
 	probe func(ctx context.Context, check unitfile.HealthProbe, user string) error
 }
 
@@ -123,6 +125,7 @@ func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
 		units:    map[string]*local{},
 		diskErr:  map[string]string{},
 		refused:  map[string]bool{},
+		over:     make(chan struct{}),
 		probe:    health.Probe,
 		fence:    newFence(cfg, manager, log),
 	}
@@ -136,6 +139,7 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 	if err := a.recall(); err != nil {
 		return err
 	}
+	defer close(a.over)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()

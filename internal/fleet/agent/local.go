@@ -18,9 +18,12 @@ type local struct {
 	job       *job   // under way
 	trial     *trial // of a watched placement; nil: it is not judged
 
-	rule   rule  // for singletons
-	leave  leave // to be started, of a singleton
-	fenced bool  // it was stopped by the fence, and that has not been seen yet
+	rule  rule  // for singletons
+	leave leave // to be started, of a singleton
+	// ejected: its files are the machine's own now, or are being made so. The agent
+	// does nothing about it until the schedule does not hold it any more.
+	ejected bool
+	fenced  bool // it was stopped by the fence, and that has not been seen yet
 
 	tries    int       // failures in a row
 	retryAt  time.Time // no step before; zero: none is held back
@@ -73,7 +76,7 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 		DoneState:  d.State,
 		DoneHash:   d.Hash,
 		// A unit whose status is not known may be running: nothing is done to it.
-		Busy:      u.job != nil || !u.retryAt.IsZero() || !u.known || u.fenced,
+		Busy:      u.job != nil || !u.retryAt.IsZero() || !u.known || u.fenced || u.ejected,
 		Singleton: u.rule.singleton,
 		Claim:     u.leave.state,
 		Refused:   d.Refused,

@@ -19,6 +19,9 @@ import (
 type memory struct {
 	Epoch string          `json:"epoch"`
 	Units map[string]done `json:"units"`
+	// Own is the units of the machine's own that may be taken over, with the hash of
+	// their text.
+	Own   map[string]string `json:"own,omitempty"`
 	dirty bool
 }
 

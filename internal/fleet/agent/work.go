@@ -59,7 +59,11 @@ func (a *Agent) have() map[string]nodeplan.Have {
 	now := time.Now()
 	out := make(map[string]nodeplan.Have, len(a.units))
 	for _, name := range a.names() {
-		out[name] = a.local(name).have(now, a.memory.Units[name])
+		h := a.local(name).have(now, a.memory.Units[name])
+		if own, ok := a.memory.Own[name]; ok {
+			h.Own = own == a.want.units[name].Hash
+		}
+		out[name] = h
 	}
 	return out
 }
@@ -74,6 +78,7 @@ func (a *Agent) execute(ctx context.Context, steps []nodeplan.Step) {
 	}
 	a.start(ctx, unit.Stop, byOp[nodeplan.Stop])
 	a.files(ctx, byOp[nodeplan.Remove], a.removeFile)
+	a.files(ctx, byOp[nodeplan.Adopt], a.takeOver)
 	a.files(ctx, byOp[nodeplan.Install], a.installFile)
 	if reload := byOp[nodeplan.Reload]; len(reload) > 0 {
 		a.reload(ctx, reload[0], byOp[nodeplan.Install])
@@ -213,7 +218,8 @@ func (a *Agent) filed(s nodeplan.Step, err error) {
 		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", model.OneLine(err.Error()))
 	case err != nil:
 		a.failed(s.Unit, fmt.Sprintf("%s: %v", s.Op, err))
-	case s.Op == nodeplan.Install:
+	case s.Op == nodeplan.Install, s.Op == nodeplan.Adopt:
+		a.consent(s.Unit, "")
 		u.installed, u.hash = true, a.want.units[s.Unit].Hash
 		u.forgive()
 	case s.Op == nodeplan.Remove:

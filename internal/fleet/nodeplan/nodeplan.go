@@ -19,6 +19,7 @@
 //	remove             nothing about the unit any more
 //	install            Installed and Hash; if the init system refuses the text,
 //	                   Refused, so that it is not tried again
+//	adopt              as install
 //	reload             nothing. If it fails, starts of units whose text has not
 //	                   changed go on, the others wait.
 //	claim              that it was asked for, and once the answer is there Claimed; if
@@ -58,6 +59,9 @@ type Have struct {
 	// Busy is set while a job of the agent for this unit is under way: no step is
 	// planned for it until the job has ended.
 	Busy bool
+	// Own is set for a unit that the machine has a file of its own for, with the
+	// text that is wanted, and that may be taken over as it runs.
+	Own bool
 	// Singleton is set for a unit of which at most one may run in the cluster.
 	Singleton bool
 	// Claim is how far the leave to start a singleton has come.
@@ -85,6 +89,7 @@ type Op string
 const (
 	Stop    Op = "stop"    // a stop job, waited for
 	Remove  Op = "remove"  // delete the unit's file; after Stop
+	Adopt   Op = "adopt"   // take over what runs from the machine's own file
 	Install Op = "install" // write the unit's file
 	Reload  Op = "reload"  // read changed files again, once for all
 	Claim   Op = "claim"   // ask the store for leave to start a singleton
@@ -93,7 +98,7 @@ const (
 	Record  Op = "record"  // remember the generation as carried out; nothing else to do
 )
 
-var phases = map[Op]int{Stop: 0, Remove: 1, Install: 2, Reload: 3, Claim: 4, Start: 4, Restart: 4, Record: 5}
+var phases = map[Op]int{Stop: 0, Remove: 1, Adopt: 2, Install: 2, Reload: 3, Claim: 4, Start: 4, Restart: 4, Record: 5}
 
 // Step is one thing to do, and why.
 type Step struct {
@@ -202,6 +207,9 @@ func planLaunched(name string, w Want, h Have) []Step {
 	if !same {
 		if h.Refused == w.Hash {
 			return nil
+		}
+		if h.Own && running(h) && !h.Installed {
+			return []Step{{Adopt, name, "it runs here already"}, reload, {Record, name, "already active"}}
 		}
 		steps = append(steps, Step{Install, name, installWhy(h)})
 	}

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the plans of the scenarios instea
 //
 //	want: UNIT TEXT STATE GEN [leaving|restart]
 //	have: UNIT [file TEXT] [ACTIVESTATE] [done STATE GEN TEXT] [reload] [busy] [refused TEXT]
-//	      [singleton unclaimed|asked|claimed]
+//	      [singleton unclaimed|asked|claimed] [own]
 //	plan: OP [UNIT] # WHY
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -109,6 +109,8 @@ func readHave(t *testing.T, section string) map[string]Have {
 				h.Refused, n = w[1], 2
 			case "singleton":
 				h.Singleton, h.Claim, n = true, map[string]Claiming{"asked": Asked, "claimed": Claimed}[w[1]], 2
+			case "own":
+				h.Own = true
 			case "reload":
 				h.NeedReload = true
 			case "busy":
@@ -161,7 +163,7 @@ func carryOut(want map[string]Want, have map[string]Have, plan []Step) {
 		case Remove:
 			delete(have, s.Unit)
 			continue
-		case Install:
+		case Install, Adopt:
 			h.NeedReload = h.NeedReload || h.Active != "" && h.Active != "inactive"
 			h.Installed, h.Hash = true, w.Hash
 		case Reload:
@@ -199,7 +201,7 @@ func randomSnapshots(seed uint64) (map[string]Want, map[string]Have) {
 			h := Have{Installed: r.IntN(4) > 0, Active: pick(r, "", "inactive", "failed", "active", "activating"),
 				NeedReload: r.IntN(5) == 0, DoneGen: int64(r.IntN(4)), DoneHash: pick(r, "", "h1", "h2"),
 				Busy: r.IntN(8) == 0, Refused: pick(r, "", "", "", "h2"),
-				Singleton: r.IntN(4) == 0, Claim: pick(r, Unclaimed, Asked, Claimed)}
+				Own: r.IntN(8) == 0, Singleton: r.IntN(4) == 0, Claim: pick(r, Unclaimed, Asked, Claimed)}
 			h.DoneState = pick(r, model.Inactive, model.Loaded, model.Launched)
 			if h.Installed {
 				h.Hash = pick(r, "h1", "h2")

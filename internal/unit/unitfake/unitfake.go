@@ -67,6 +67,7 @@ type fakeUnit struct {
 	st        unit.Status
 	job       *job // under way, or nil
 	starts    int
+	native    bool // it has a file of the machine's own
 }
 
 // loaded says that the unit is kept in memory with the text it was loaded with.
@@ -180,6 +181,9 @@ func (m *Manager) Install(ctx context.Context, name, text string) error {
 		}
 	}
 	u := m.units[name]
+	if u != nil && u.native {
+		return fmt.Errorf("install %s: the machine has a unit file of its own", name)
+	}
 	if u == nil {
 		u = &fakeUnit{st: unit.Status{Name: name, Active: "inactive", Sub: "dead"}}
 		m.units[name] = u
