@@ -163,7 +163,7 @@ func run(ctx context.Context, env applet.Env) int {
 	cmd.Flags().StringVar(&p.file, "config", "", "configuration file (default "+defaultConfigFile+", if it is there)")
 	cmd.Flags().BoolVar(&p.effective, "print_config", false, "print the configuration in force and end")
 	p.set.Flags(cmd.Flags())
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(storeRolesCommand(env), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Run: func(*cobra.Command, []string) { fmt.Fprintf(env.Stdout, "fleetd version %s\n", applet.Version) },
 	})

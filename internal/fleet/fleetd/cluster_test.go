@@ -125,19 +125,27 @@ func newCluster(t testing.TB, n int, tune func(*Config)) *cluster {
 	c.url = "http://" + ln.Addr().String()
 	ln.Close()
 	c.startStore()
-	for i := range n {
-		m := &machine{
-			cluster: c, name: fmt.Sprintf("m%d", i+1), id: strings.Repeat(fmt.Sprint(i+1), 32),
-			dir: filepath.Join(c.dir, fmt.Sprint(i+1)), units: unitfake.New(), tune: tune,
-			cable: newCable(t, strings.TrimPrefix(c.url, "http://")), reload: make(chan Config),
-		}
-		c.machines = append(c.machines, m)
-		m.start()
+	for range n {
+		c.add(tune)
 	}
 	for _, m := range c.machines {
 		m.wait("machine is in the cluster", func() bool { return len(m.listMachines()) == n })
 	}
 	return c
+}
+
+// add starts another machine.
+func (c *cluster) add(tune func(*Config)) *machine {
+	c.t.Helper()
+	n := len(c.machines) + 1
+	m := &machine{
+		cluster: c, name: fmt.Sprintf("m%d", n), id: strings.Repeat(fmt.Sprint(n), 32),
+		dir: filepath.Join(c.dir, fmt.Sprint(n)), units: unitfake.New(), tune: tune,
+		cable: newCable(c.t, strings.TrimPrefix(c.url, "http://")), reload: make(chan Config),
+	}
+	c.machines = append(c.machines, m)
+	m.start()
+	return m
 }
 
 func (c *cluster) startStore() {

@@ -15,7 +15,7 @@ import (
 )
 
 // fleetd runs the program and returns its exit code and streams.
-func fleetd(t *testing.T, vars map[string]string, args ...string) (int, string, string) {
+func fleetd(t testing.TB, vars map[string]string, args ...string) (int, string, string) {
 	t.Helper()
 	var out, errs strings.Builder
 	code := Applet().Run(context.Background(), applet.Env{

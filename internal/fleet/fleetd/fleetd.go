@@ -113,14 +113,7 @@ func (d *Daemon) assemble() (*parts, error) {
 	if err := p.listen(); err != nil {
 		return nil, err
 	}
-	tls, err := d.storeTLS()
-	if err == nil {
-		p.registry, err = registry.Open(registry.Config{
-			Endpoints: d.cfg.EtcdServers, TLS: tls,
-			Username: d.cfg.EtcdUsername, Password: d.cfg.EtcdPassword,
-			Prefix: d.cfg.EtcdKeyPrefix, Timeout: d.cfg.EtcdRequestTimeout,
-		}, d.log)
-	}
+	p.registry, err = d.openRegistry(d.log)
 	if err != nil {
 		p.closeListeners()
 		return nil, err
@@ -137,6 +130,19 @@ func (d *Daemon) assemble() (*parts, error) {
 		Policy:    sched.Policy{MoveAfter: d.cfg.MoveAfter, HoldFraction: d.cfg.HoldFraction},
 	}, p.registry, d.log)
 	return p, nil
+}
+
+// openRegistry connects to the store; it does not wait for it.
+func (d *Daemon) openRegistry(log *slog.Logger) (*registry.Registry, error) {
+	tls, err := d.storeTLS()
+	if err != nil {
+		return nil, err
+	}
+	return registry.Open(registry.Config{
+		Endpoints: d.cfg.EtcdServers, TLS: tls,
+		Username: d.cfg.EtcdUsername, Password: d.cfg.EtcdPassword,
+		Prefix: d.cfg.EtcdKeyPrefix, Timeout: d.cfg.EtcdRequestTimeout,
+	}, log)
 }
 
 // whoAmI finds the machine's id, names and keys.

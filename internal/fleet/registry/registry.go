@@ -72,8 +72,7 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   cfg.Endpoints,
 		TLS:         cfg.TLS,
-		Username:    cfg.Username,
-		Password:    cfg.Password,
+		Token:       cfg.firstToken(),
 		DialTimeout: cfg.Timeout,
 		// A peer that vanished without a word is found out in five seconds, and
 		// pings stay within what etcd allows its clients (one in five seconds).
@@ -90,6 +89,7 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", strings.Join(cfg.Endpoints, ","), err)
 	}
+	client.Token, client.Username, client.Password = "", cfg.Username, cfg.Password
 	return &Registry{
 		client:    client,
 		endpoints: strings.Join(cfg.Endpoints, ", "),
@@ -98,6 +98,16 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 		log:       log,
 		link:      link{log: log},
 	}, nil
+}
+
+// firstToken is what the store is shown until it asks for better: then the client logs
+// in. A client that is made with a name and password does that at once, and is not made
+// at all while the store is away.
+func (c Config) firstToken() string {
+	if c.Username == "" || c.Password == "" {
+		return ""
+	}
+	return "none-yet"
 }
 
 // Close ends the connection. Leases run out by themselves.
@@ -142,6 +152,10 @@ func (r *Registry) get(ctx context.Context, doing, key string, opts ...clientv3.
 func (r *Registry) failed(ctx context.Context, doing string, start time.Time, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
+	}
+	if denied(err) {
+		return fault.Hint(fmt.Errorf("%s: %w: %w", doing, ErrDenied, err),
+			"see etcd_username, etcd_password and the certificate of this fleetd, and its role ('fleetd store-roles --help'); what takes other roles, another machine's fleetd may do")
 	}
 	if !away(err) {
 		return fmt.Errorf("%s: %w", doing, err)

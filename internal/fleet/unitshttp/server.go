@@ -158,6 +158,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		body.Message = fmt.Sprintf("request body too large: more than %d bytes", large.Limit)
 	case errors.Is(err, registry.ErrNoUnit):
 		body.Code, body.Message = http.StatusNotFound, "unit does not exist"
+	case errors.Is(err, registry.ErrDenied):
+		body.Code = http.StatusForbidden
 	case errors.Is(err, registry.ErrAway):
 		body.Code = http.StatusServiceUnavailable
 		body.Message = "fleet server unable to communicate with etcd: " + err.Error()
