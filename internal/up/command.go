@@ -31,7 +31,9 @@ func Applet() applet.Applet {
 
 const long = `Runs the store and fleetd in one process until Ctrl-C: a first try, a laptop, a tiny
 machine. It needs no root. Everything is kept below --dir and found again by the
-next "up"; the command lines find a running one by themselves.`
+next "up"; the command lines find a running one by themselves. Once the store asks
+who its clients are, FLEET_ETCD_USERNAME and FLEET_ETCD_PASSWORD are what the machines
+show it.`
 
 func command(env applet.Env) *cobra.Command {
 	var cfg Config
@@ -82,6 +84,7 @@ func (c *Config) complete(env applet.Env) (err error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return err
 	}
+	c.StoreUser, c.StorePassword = env.Getenv("FLEET_ETCD_USERNAME"), env.Getenv("FLEET_ETCD_PASSWORD")
 	if c.ReadyFile != "" {
 		if c.ReadyFile, err = filepath.Abs(c.ReadyFile); err != nil {
 			return err

@@ -170,8 +170,9 @@ func (m *host) ending(do func(context.Context) error) func(context.Context) erro
 }
 
 func (h *hosts) fleetConfig(m *host) fleetd.Config {
-	cfg := fleetd.Defaults()
+	cfg := fleetd.Defaults().Share(h.cfg.Machines)
 	cfg.EtcdServers = h.store()
+	cfg.EtcdUsername, cfg.EtcdPassword = h.cfg.StoreUser, h.cfg.StorePassword
 	cfg.PublicIP = "127.0.0.1"
 	cfg.Metadata = h.cfg.Metadata
 	cfg.StateDir = filepath.Join(m.dir, "state")

@@ -51,7 +51,10 @@ type Config struct {
 	AllowPlainHTTP bool
 	ReadyFile      string // written when all is ready; "" none
 	Metadata       map[string]string
-	Exe            string // this program, to start supervisors with
+	// StoreUser and StorePassword are what the machines show the store when it asks
+	// who its clients are.
+	StoreUser, StorePassword string
+	Exe                      string // this program, to start supervisors with
 }
 
 // maxMachines keeps a first try from taking a laptop down.

@@ -26,6 +26,16 @@ func (c Config) capacity() (cores, memory int64) {
 	return cores - min(c.ReserveCores, cores/2), memory - min(c.ReserveMemory, memory/2)
 }
 
+// Share is the configuration of each of n machines that this one's processors and
+// memory are divided among.
+func (c Config) Share(n int) Config {
+	whole := c
+	whole.ReserveCores, whole.ReserveMemory = 0, 0
+	cores, memory := whole.capacity()
+	c.Cores, c.Memory = cores/int64(n), memory/int64(n)
+	return c
+}
+
 // memoryTotal is the machine's memory; 0 if the kernel does not say.
 func memoryTotal() int64 {
 	f, err := os.Open("/proc/meminfo")
