@@ -102,8 +102,20 @@ func BenchmarkCluster(b *testing.B) {
 				if r := c.Decide(lost); len(r.Decisions) < 20 {
 					b.Fatal(tell(r))
 				}
+				b.StopTimer()
 				c.SetMachine(w.machines[id])
 				c.Decide(moment)
+				b.StartTimer()
+			}
+		})
+		b.Run(fmt.Sprintf("one machine more than %d", size.machines), func(b *testing.B) {
+			for b.Loop() {
+				c.SetMachine(model.Machine{ID: "new"})
+				c.Decide(moment)
+				b.StopTimer()
+				c.RemoveMachine("new")
+				c.Decide(moment)
+				b.StartTimer()
 			}
 		})
 	}

@@ -115,6 +115,9 @@ func (p *pass) choose(j *job) choice {
 func (p *pass) best(j *job, refuses func(*machine, *job) refusal) choice {
 	t := tasteOf(j)
 	soft := t.soft()
+	if !soft && !j.Req.Pack && j.asks() == (amount{}) && len(j.entries) == 0 {
+		return p.emptiest(t, refuses)
+	}
 	var best, light *machine // light would be it if nothing but load mattered
 	var bestRating, lightRating rating
 	var blocked bool
@@ -141,6 +144,21 @@ func (p *pass) best(j *job, refuses func(*machine, *job) refusal) choice {
 		return choice{blocked: blocked}
 	}
 	return choice{m: best, why: t.why(best, bestRating, lightRating)}
+}
+
+// emptiest is best for a unit that is nowhere and to which nothing but load matters.
+func (p *pass) emptiest(t taste, refuses func(*machine, *job) refusal) choice {
+	var blocked bool
+	for _, rung := range p.ladder.rungs {
+		for _, m := range rung {
+			no := refuses(m, t.j)
+			if no.kind == fits {
+				return choice{m: m, why: t.why(m, rating{}, rating{})}
+			}
+			blocked = blocked || no.passes()
+		}
+	}
+	return choice{blocked: blocked}
 }
 
 // why says what spoke for m in the first place, given the rating of the machine that

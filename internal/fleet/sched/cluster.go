@@ -19,6 +19,8 @@ import (
 type Cluster struct {
 	machines map[string]*machine // those present, and those away that have entries
 	present  []*machine          // by id
+	draining []*machine          // those of present that are to be drained, by id
+	ladder   ladder              // present, by load
 	away     []*machine          // by id
 	jobs     map[string]*job     // units, and names that have entries or states
 	// followers is by the unit they follow, whether it exists or not.
@@ -38,20 +40,38 @@ type Cluster struct {
 // SetMachine tells of a machine that is present, new or changed.
 func (c *Cluster) SetMachine(m model.Machine) {
 	x := c.machine(m.ID)
-	was := x.Machine
-	x.Machine = m
-	if x.present && sameForUnits(was, m) {
+	if x.present && sameForUnits(x.Machine, m) {
+		x.Machine = m
 		return
 	}
-	if !x.present {
-		x.present = true
+	if x.present {
+		c.leaveRanks(x)
+	} else {
 		c.away = removeMachine(c.away, x)
-		c.present = insertMachine(c.present, x)
 	}
-	c.touchAll(x)
+	x.Machine, x.present = m, true
+	c.joinRanks(x)
+	x.each(func(e *entry) { c.touch(e.job) })
 	for j := range c.globals {
 		c.touch(j)
 	}
+}
+
+// joinRanks enters m among those present, leaveRanks takes it out.
+func (c *Cluster) joinRanks(m *machine) {
+	c.present = insertMachine(c.present, m)
+	if m.drained() {
+		c.draining = insertMachine(c.draining, m)
+	}
+	m.ladder = &c.ladder
+	c.ladder.add(m)
+}
+
+func (c *Cluster) leaveRanks(m *machine) {
+	c.present = removeMachine(c.present, m)
+	c.draining = removeMachine(c.draining, m)
+	c.ladder.remove(m)
+	m.ladder = nil
 }
 
 // sameForUnits reports whether two descriptions of a machine make no difference to
@@ -67,10 +87,14 @@ func (c *Cluster) RemoveMachine(id string) {
 	if m == nil || !m.present {
 		return
 	}
+	c.leaveRanks(m)
 	m.present = false
-	c.present = removeMachine(c.present, m)
 	c.away = insertMachine(c.away, m)
-	c.touchAll(m)
+	m.each(func(e *entry) {
+		if !e.job.Req.Global { // those stay on a machine that is away
+			c.touch(e.job)
+		}
+	})
 	c.forgetMachine(m)
 }
 
@@ -244,9 +268,6 @@ func (c *Cluster) forgetMachine(m *machine) {
 }
 
 func (c *Cluster) touch(j *job) { put(&c.dirty, j, true) }
-
-// touchAll touches what is on m.
-func (c *Cluster) touchAll(m *machine) { m.each(func(e *entry) { c.touch(e.job) }) }
 
 // put is a map assignment that makes the map if there is none.
 func put[K comparable, V any](m *map[K]V, k K, v V) {

@@ -10,15 +10,14 @@ import (
 // drain has what is on the machines that are to be drained leave them, each machine
 // one unit at a time, together with those that are bound to it.
 func (p *pass) drain() {
-	for _, m := range p.present {
-		if m.draining() {
-			p.drains = append(p.drains, p.drainMachine(m))
-			p.placeEvicted()
-		}
+	for _, m := range p.draining {
+		p.drains = append(p.drains, p.drainMachine(m))
+		p.placeEvicted()
 	}
 }
 
-func (m *machine) draining() bool { return m.Cordon != nil && m.Cordon.Drain }
+// drained reports whether m is to be drained.
+func (m *machine) drained() bool { return m.Cordon != nil && m.Cordon.Drain }
 
 func (p *pass) drainMachine(m *machine) Drain {
 	d := Drain{Machine: m.ID}

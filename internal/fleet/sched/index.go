@@ -40,6 +40,10 @@ type machine struct {
 	// Replaces.
 	prickly int
 	used    amount // what all of them ask for
+	// ladder is what m is on, at a rung and with a share in use; nil if m is away.
+	ladder *ladder
+	rung   int
+	inUse  float64
 }
 
 func (m *machine) load() int { return len(m.here) + len(m.leaving) }
@@ -175,9 +179,11 @@ func (e *entry) rest() {
 
 func (e *entry) enter(list *[]*entry) {
 	i, _ := slices.BinarySearchFunc(*list, e.job, func(e *entry, j *job) int { return older(e.job, j) })
-	*list = slices.Insert(*list, i, e)
 	e.in = list
-	e.on.used = e.on.used.plus(e.job.asks())
+	e.on.change(func() {
+		*list = slices.Insert(*list, i, e)
+		e.on.used = e.on.used.plus(e.job.asks())
+	})
 	if e.job.prickly() {
 		e.on.prickly++
 	}
@@ -190,16 +196,18 @@ func (e *entry) exit() {
 	if e.in == nil {
 		return
 	}
-	*e.in = without(*e.in, e)
-	e.on.used = e.on.used.minus(e.job.asks())
-	if e.job.prickly() {
-		e.on.prickly--
-	}
 	if g := e.job.group; g != nil && e.in == &e.on.here {
 		if g.on[e.on]--; g.on[e.on] == 0 {
 			delete(g.on, e.on)
 		}
 	}
+	if e.job.prickly() {
+		e.on.prickly--
+	}
+	e.on.change(func() {
+		*e.in = without(*e.in, e)
+		e.on.used = e.on.used.minus(e.job.asks())
+	})
 	e.in = nil
 }
 

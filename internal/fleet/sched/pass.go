@@ -119,10 +119,8 @@ func (p *pass) enlist() {
 			add(j)
 		}
 	}
-	for _, m := range p.present {
-		if m.draining() {
-			m.each(func(e *entry) { add(e.job) })
-		}
+	for _, m := range p.draining {
+		m.each(func(e *entry) { add(e.job) })
 	}
 	for i := 0; i < len(todo); i++ {
 		p.related(todo[i], add)

@@ -54,13 +54,16 @@ func (m *machine) room(j *job) kind {
 	return lacksRoom
 }
 
-// share is how full m would be with j: the larger of its shares in use of cores and
+// share is how full m would be with j, or is if j is nil: the larger of its shares in use of cores and
 // memory. A size that is not told counts as boundless.
 func (m *machine) share(j *job) float64 {
 	if m.Cores == 0 && m.Memory == 0 {
 		return 0
 	}
-	used := m.usedBeside(j).plus(j.asks())
+	used := m.used
+	if j != nil {
+		used = m.usedBeside(j).plus(j.asks())
+	}
 	var share float64
 	if m.Cores > 0 {
 		share = float64(used.cores) / float64(m.Cores)
