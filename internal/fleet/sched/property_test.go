@@ -9,29 +9,42 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"flotilla/internal/fleet/model"
 )
 
-// story changes a world at random, decides after each change, and hands everything
-// to check.
-func story(seed uint64, steps int, check func(before Snapshot, r Result, after Snapshot)) error {
-	r := rand.New(rand.NewPCG(seed, 2))
-	w := newWorld()
-	now := 0
-	for range steps {
-		line := randomCommand(r, w, &now)
-		if err := w.command(line); err != nil {
-			return fmt.Errorf("%s: %w", line, err)
+// chance makes choices: rapid's, which can be shrunk, or those of a seed.
+type chance interface{ IntN(n int) int }
+
+type drawn struct{ t *rapid.T }
+
+func (d drawn) IntN(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "choice") }
+
+// stories changes a world at random, decides after each change, and hands everything
+// to check. It is repeated many times; the shortest story that fails is told.
+func stories(t *testing.T, check func(before Snapshot, r Result, after Snapshot) error) {
+	t.Helper()
+	rapid.Check(t, func(t *rapid.T) {
+		w, now := newWorld(), 0
+		var lines []string
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			line := randomCommand(drawn{t}, w, &now)
+			if err := w.command(line); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			before := w.snapshot()
+			result := Decide(before)
+			w.did(result)
+			lines = append(lines, line, tell(result))
+			if err := check(before, result, w.snapshot()); err != nil {
+				t.Fatalf("%v\n%s", err, strings.Join(lines, "\n"))
+			}
 		}
-		before := w.snapshot()
-		result := Decide(before)
-		w.did(result)
-		check(before, result, w.snapshot())
-	}
-	return nil
+	})
 }
 
-func randomCommand(r *rand.Rand, w *world, now *int) string {
+func randomCommand(r chance, w *world, now *int) string {
 	id := fmt.Sprintf("m%d", r.IntN(5))
 	name := fmt.Sprintf("%s@%d.service", pick(r, "a", "b", "c"), r.IntN(4))
 	switch r.IntN(10) {
@@ -72,37 +85,13 @@ func randomCommand(r *rand.Rand, w *world, now *int) string {
 	}
 }
 
-func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
-
-// stories runs check over many stories and names the seed of the one that fails.
-func stories(t *testing.T, n uint64, check func(before Snapshot, r Result, after Snapshot) error) {
-	t.Helper()
-	for seed := range n {
-		var failed error
-		if err := story(seed, 60, func(before Snapshot, r Result, after Snapshot) {
-			if failed == nil {
-				failed = check(before, r, after)
-			}
-			if failed != nil && !t.Failed() {
-				t.Errorf("seed %d: %v\ndecided:\n%s", seed, failed, tell(r))
-				for _, p := range before.Placements {
-					t.Logf("had %s on %s leaving=%v", p.Unit, p.Machine, p.Leaving)
-				}
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if failed != nil {
-			return
-		}
-	}
-}
+func pick[T any](r chance, of ...T) T { return of[r.IntN(len(of))] }
 
 // Carrying decisions out, over and over, soon leaves nothing to decide: at once in
 // nearly every case, and in a few passes when followers and replacers are entangled.
 func TestDecideConverges(t *testing.T) {
 	const passes = 4
-	stories(t, 400, func(_ Snapshot, r Result, after Snapshot) error {
+	stories(t, func(_ Snapshot, r Result, after Snapshot) error {
 		w := newWorld()
 		for _, p := range after.Placements {
 			w.placements[place{p.Unit, p.Machine}] = p
@@ -121,7 +110,7 @@ func TestDecideConverges(t *testing.T) {
 
 func TestOrderOfInputMeansNothing(t *testing.T) {
 	shuffle := rand.New(rand.NewPCG(1, 1))
-	stories(t, 100, func(before Snapshot, r Result, _ Snapshot) error {
+	stories(t, func(before Snapshot, r Result, _ Snapshot) error {
 		shuffleAll(shuffle, &before)
 		if again := Decide(before); !reflect.DeepEqual(again, r) {
 			return fmt.Errorf("in another order:\n%s", tell(again))
@@ -140,7 +129,7 @@ func shuffleAll(r *rand.Rand, s *Snapshot) {
 // After every pass an ordinary unit is on one machine at most, not counting those
 // it is leaving, and no two units on a present machine conflict.
 func TestWhatIsPlacedIsRight(t *testing.T) {
-	stories(t, 400, func(_ Snapshot, _ Result, after Snapshot) error {
+	stories(t, func(_ Snapshot, _ Result, after Snapshot) error {
 		units := map[string]model.Unit{}
 		for _, u := range after.Units {
 			units[u.Name] = u
@@ -151,8 +140,8 @@ func TestWhatIsPlacedIsRight(t *testing.T) {
 		}
 		homes := map[string]int{}
 		for _, p := range after.Placements {
-			u := units[p.Unit]
-			if p.Leaving || u.Bad != "" || u.Req.Singleton && p.Desired == model.Loaded {
+			u, wanted := units[p.Unit]
+			if !wanted || p.Leaving || u.Bad != "" || u.Req.Singleton && p.Desired == model.Loaded {
 				continue
 			}
 			if homes[p.Unit]++; homes[p.Unit] > 1 && !units[p.Unit].Req.Global {
@@ -174,38 +163,132 @@ func TestWhatIsPlacedIsRight(t *testing.T) {
 	})
 }
 
-// Nothing is placed where it does not fit, or on a machine that is cordoned.
-func TestWhatIsPlacedHasRoom(t *testing.T) {
-	stories(t, 400, func(before Snapshot, r Result, after Snapshot) error {
-		machines, units := map[string]model.Machine{}, map[string]model.Unit{}
-		for _, m := range before.Machines {
-			machines[m.ID] = m
-		}
-		for _, u := range before.Units {
-			units[u.Name] = u
-		}
-		used := map[string]amount{}
-		for _, p := range after.Placements {
-			req := units[p.Unit].Req
-			used[p.Machine] = used[p.Machine].plus(amount{req.Cores, req.Memory})
-		}
+// What is placed breaks no hard rule, judged without a line of what has placed it.
+func TestNoHardRuleIsBroken(t *testing.T) {
+	stories(t, func(before Snapshot, r Result, after Snapshot) error {
+		o := oracle(before, after)
 		for _, d := range r.Decisions {
-			m, req := machines[d.Entry.Machine], units[d.Entry.Unit].Req
-			switch {
-			case d.Op != Place:
-			case m.Cordon != nil:
-				return fmt.Errorf("%s is placed on %s, which is cordoned", d.Entry.Unit, m.ID)
-			case req.Cores > 0 && m.Cores > 0 && used[m.ID].cores > m.Cores, req.Memory > 0 && m.Memory > 0 && used[m.ID].memory > m.Memory:
-				return fmt.Errorf("%s is placed on %s, which has no room: %v", d.Entry.Unit, m.ID, used[m.ID])
+			if d.Op != Place {
+				continue
+			}
+			if why := o.broken(d.Entry); why != "" {
+				return fmt.Errorf("%s is placed on %s, %s", d.Entry.Unit, d.Entry.Machine, why)
 			}
 		}
 		return nil
 	})
 }
 
+// judge is what the rules are judged by: what there is, and the schedule that is to
+// be.
+type judge struct {
+	machines map[string]model.Machine
+	units    map[string]model.Unit
+	entries  map[string][]model.Placement // by machine
+}
+
+func oracle(before, after Snapshot) judge {
+	o := judge{map[string]model.Machine{}, map[string]model.Unit{}, map[string][]model.Placement{}}
+	for _, m := range before.Machines {
+		o.machines[m.ID] = m
+	}
+	for _, u := range before.Units {
+		o.units[u.Name] = u
+	}
+	for _, p := range after.Placements {
+		o.entries[p.Machine] = append(o.entries[p.Machine], p)
+	}
+	return o
+}
+
+// broken is the hard rule that a new entry breaks; "" if it breaks none.
+func (o judge) broken(p model.Placement) string {
+	m, present := o.machines[p.Machine]
+	u := o.units[p.Unit]
+	switch {
+	case !present:
+		return "which is away"
+	case u.Bad != "" || u.Desired == model.Inactive:
+		return "and should be nowhere"
+	case m.Cordon != nil:
+		return "which is cordoned"
+	case u.Req.MachineID != "" && u.Req.MachineID != m.ID:
+		return "and not on that of MachineID"
+	}
+	for key, values := range u.Req.Metadata {
+		if !slices.Contains(values, m.Metadata[key]) {
+			return "which lacks " + key
+		}
+	}
+	var used amount
+	here := map[string]bool{}
+	for _, q := range o.entries[m.ID] {
+		v := o.units[q.Unit]
+		used = used.plus(amount{v.Req.Cores, v.Req.Memory})
+		here[q.Unit] = !q.Leaving
+		if q.Unit != p.Unit && (matchAny(u.Req.Conflicts, q.Unit) || matchAny(v.Req.Conflicts, p.Unit)) {
+			return "and conflicts with " + q.Unit
+		}
+	}
+	for _, peer := range u.Req.MachineOf {
+		if !here[peer] {
+			return "without " + peer
+		}
+	}
+	if u.Req.Cores > 0 && m.Cores > 0 && used.cores > m.Cores || u.Req.Memory > 0 && m.Memory > 0 && used.memory > m.Memory {
+		return fmt.Sprintf("which has no room: %v", used)
+	}
+	return ""
+}
+
+// A unit that is alone in its place, on a machine that is present and fits, is not
+// taken from there.
+func TestNothingMovesWithoutReason(t *testing.T) {
+	stories(t, func(before Snapshot, r Result, _ Snapshot) error {
+		if len(before.Asks) > 0 {
+			return nil
+		}
+		o := oracle(before, before)
+		for _, d := range r.Decisions {
+			if d.Op != Leave && d.Op != Release || d.Entry.Leaving && d.Op == Release {
+				continue
+			}
+			if !o.mayGo(d.Entry, before.Placements) {
+				return fmt.Errorf("%s has to %s %s", d.Entry.Unit, d.Op, d.Entry.Machine)
+			}
+		}
+		return nil
+	})
+}
+
+// mayGo reports whether there can be a reason for a unit to leave its place.
+func (o judge) mayGo(p model.Placement, all []model.Placement) bool {
+	m, present := o.machines[p.Machine]
+	u, known := o.units[p.Unit]
+	if !present || !known || u.Desired == model.Inactive || m.Cordon != nil && m.Cordon.Drain || len(u.Req.MachineOf) > 0 {
+		return true
+	}
+	m.Cordon, u.Req.Cores, u.Req.Memory = nil, 0, 0 // these keep nobody from staying
+	o.machines[p.Machine], o.units[p.Unit] = m, u
+	if o.broken(p) != "" {
+		return true
+	}
+	for _, q := range all {
+		if q.Unit == p.Unit && q.Machine != p.Machine {
+			return true // it may be up elsewhere
+		}
+	}
+	for _, v := range o.units {
+		if matchAny(v.Req.Replaces, p.Unit) {
+			return true
+		}
+	}
+	return false
+}
+
 // Every unit that should be somewhere is somewhere or explained, machine by machine.
 func TestNowhereIsExplained(t *testing.T) {
-	stories(t, 400, func(_ Snapshot, r Result, after Snapshot) error {
+	stories(t, func(_ Snapshot, r Result, after Snapshot) error {
 		placed := map[string]bool{}
 		for _, p := range after.Placements {
 			placed[p.Unit] = placed[p.Unit] || !p.Leaving
@@ -233,7 +316,7 @@ func TestNowhereIsExplained(t *testing.T) {
 // that somebody wants from a machine before it is up elsewhere, unless no machine
 // could run it.
 func TestAtLeastOneRuns(t *testing.T) {
-	stories(t, 400, func(before Snapshot, r Result, after Snapshot) error {
+	stories(t, func(before Snapshot, r Result, after Snapshot) error {
 		wanted := map[string]model.Unit{}
 		for _, u := range before.Units {
 			if u.Desired != model.Inactive {
