@@ -93,6 +93,22 @@ func BenchmarkCluster(b *testing.B) {
 				c.Decide(moment)
 			}
 		})
+		b.Run(fmt.Sprintf("one new of %d, a tenth of them nowhere", size.units), func(b *testing.B) {
+			for i := range size.units / 10 {
+				text := "[Service]\nExecStart=/bin/true\n[X-Fleet]\nMachineMetadata=zone=moon\n"
+				c.SetUnit(model.NewUnit(fmt.Sprintf("nowhere%d.service", i), text, model.Launched, 1<<39))
+			}
+			c.Decide(moment)
+			for b.Loop() {
+				c.SetUnit(unit)
+				c.Decide(moment)
+				c.RemoveUnit(unit.Name)
+				c.Decide(moment)
+			}
+			for i := range size.units / 10 {
+				c.RemoveUnit(fmt.Sprintf("nowhere%d.service", i))
+			}
+		})
 		id := fmt.Sprintf("%032x", size.machines/2)
 		lost := moment
 		lost.Lost = map[string]time.Time{id: lost.Now.Add(-time.Minute)}

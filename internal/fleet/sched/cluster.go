@@ -32,6 +32,7 @@ type Cluster struct {
 	replacing map[*job]bool
 	replacers []*job
 
+	epoch  int           // grows whenever a machine comes, goes or changes
 	dirty  map[*job]bool // changed since the last decision
 	active map[*job]bool // not at rest when last decided: always looked at
 	all    bool          // everything is to be looked at
@@ -59,6 +60,7 @@ func (c *Cluster) SetMachine(m model.Machine) {
 
 // joinRanks enters m among those present, leaveRanks takes it out.
 func (c *Cluster) joinRanks(m *machine) {
+	c.epoch++
 	c.present = insertMachine(c.present, m)
 	if m.drained() {
 		c.draining = insertMachine(c.draining, m)
@@ -68,6 +70,7 @@ func (c *Cluster) joinRanks(m *machine) {
 }
 
 func (c *Cluster) leaveRanks(m *machine) {
+	c.epoch++
 	c.present = removeMachine(c.present, m)
 	c.draining = removeMachine(c.draining, m)
 	c.ladder.remove(m)
@@ -115,7 +118,7 @@ func (c *Cluster) setUnit(j *job, u model.Unit, known bool) {
 	for _, e := range j.entries {
 		e.exit()
 	}
-	j.Unit, j.known = u, known
+	j.Unit, j.known, j.barred = u, known, nil
 	for _, e := range j.entries {
 		e.rest()
 	}

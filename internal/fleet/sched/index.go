@@ -82,6 +82,10 @@ type job struct {
 	group   *group // nil if it is no instance
 	entries []*entry
 	reports []report
+	// barred is why no machine can run the unit until it or a machine changes, as of
+	// an epoch of the cluster; nil if something else may help.
+	barred *Unplaced
+	epoch  int
 	// What follows belongs to one pass.
 	enlisted bool // the pass looks at it
 	settled  bool // its stored entries have been judged

@@ -87,6 +87,9 @@ func (p *pass) placeGlobal(j *job) {
 // placeOrdinary gives j a place if it has none or if its machine has been away for
 // too long.
 func (p *pass) placeOrdinary(j *job) {
+	if p.explainBarred(j) {
+		return
+	}
 	home := j.home()
 	if home != nil && !p.overdue(home) {
 		return

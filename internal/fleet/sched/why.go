@@ -281,6 +281,21 @@ func (p *pass) explain(j *job, note string) {
 		u.Why = note + "; " + u.Why
 	}
 	p.unplaced = append(p.unplaced, u)
+	lasts := func(r refusal) bool { return r.kind != fits && r.kind.lasting() }
+	if len(j.entries) == 0 && !j.Req.Singleton && !slices.ContainsFunc(refusals, func(r refusal) bool { return !lasts(r) }) {
+		j.barred, j.epoch = &u, p.epoch
+	}
+}
+
+// explainBarred explains j as before, if no machine could run it and none has changed
+// since.
+func (p *pass) explainBarred(j *job) bool {
+	if j.barred == nil || j.epoch != p.epoch || len(j.entries) > 0 {
+		return false
+	}
+	j.told = true
+	p.unplaced = append(p.unplaced, *j.barred)
+	return true
 }
 
 // explainWait records that j has to stop on m before it may be anywhere else.
