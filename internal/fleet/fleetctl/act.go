@@ -12,6 +12,7 @@ import (
 	api "flotilla/api/fleet"
 	"flotilla/client/fleet"
 	"flotilla/internal/fault"
+	"flotilla/internal/fleet/model"
 	"flotilla/internal/unitfile"
 )
 
@@ -122,7 +123,7 @@ func (s *session) lookup(ctx context.Context, a *action, pic *picture, args []st
 		}
 		all = append(all, sel.names...)
 	}
-	f := &finder{s: s, client: s.client, known: pic.units, fetched: map[string]unitfile.File{}}
+	f := &finder{s: s, client: s.client, known: pic.units, fetched: map[string]unitfile.Bundle{}}
 	if a.replace {
 		f.replace = a.replaces
 	}
@@ -199,9 +200,10 @@ func (a *action) request(f found, pic *picture) *request {
 	r.failedBefore = pic.states[f.name][u.MachineID].SystemdActiveState == "failed"
 	if f.file != nil {
 		r.create = !f.exists
-		r.global = isGlobal(*f.file)
+		r.global = isGlobal(f.file.Effective())
 		r.hash = f.file.Hash()
-		r.put = &api.Unit{Name: f.name, DesiredState: a.goal, Options: optionsOf(*f.file)}
+		r.changes(pic)
+		r.put = putOf(f.name, a.goal, *f.file)
 		return r
 	}
 	if a.goal == inactive {
@@ -216,6 +218,13 @@ func (a *action) request(f found, pic *picture) *request {
 		return nil
 	}
 	return r
+}
+
+// changes notes what the new text of a unit that is there takes: what runs is rolled
+// over, and so is a global unit, which is waited for then.
+func (r *request) changes(pic *picture) {
+	r.rolledBefore = pic.endedRoll(r.unit)
+	r.want.global = r.global && len(pic.running(r.unit)) > 0 && pic.units[r.unit].DesiredState == launched && pic.units[r.unit].Generation > 0
 }
 
 // send sends requests side by side and notes how each one went.
@@ -274,7 +283,7 @@ func (s *session) follow(ctx context.Context, a *action, w *watching, requests [
 			wants = append(wants, r.want)
 		case r.destroy:
 			fmt.Fprintf(s.env.Stdout, "Destroyed %s\n", r.unit)
-		case r.global:
+		case r.global && !r.want.global:
 			fmt.Fprintf(s.env.Stdout, "Triggered global unit %s %s\n", r.unit, a.verb)
 		case a.noBlock || r.lasting:
 			fmt.Fprintf(s.env.Stdout, "Triggered unit %s %s\n", r.unit, a.verb)
@@ -321,7 +330,18 @@ func reachedSentence(o outcome, pic *picture) string {
 	case inactive:
 		return fmt.Sprintf("Unit %s inactive", o.unit)
 	}
+	if o.global {
+		return fmt.Sprintf("Unit %s %s on %s", o.unit, o.goal, count(len(pic.running(o.unit)), "machine"))
+	}
 	return fmt.Sprintf("Unit %s %s on %s", o.unit, o.goal, pic.machine(o.machine))
+}
+
+// count is "1 machine", "2 machines".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (s *session) stop() *cobra.Command {
@@ -420,16 +440,21 @@ func (s *session) takeRequests(a *action, pic *picture, sel selection) ([]*reque
 // end of their logs where these may say why.
 func (s *session) failures(ctx context.Context, a *action, pic *picture, bad []outcome) {
 	var hints []string
+	told := map[string]bool{} // rolls
 	for _, o := range bad {
 		hint := ""
 		switch {
+		case o.roll != "" && told[o.roll]:
+		case o.roll != "":
+			told[o.roll] = true
+			s.rollFailure(a.failing(o.unit), pic, pic.rolls[o.roll])
 		case o.timedOut > 0:
 			s.warn("%stimed out waiting for unit %s to report state %s: after %d s it still waits for %s",
 				a.failing(o.unit), o.unit, o.goal, int(o.timedOut.Seconds()), o.text)
 			hint = "the request stands: 'fleetctl list-units' and 'fleetctl list-unit-files' show how far it has come"
 		case o.machine == "":
 			s.warn("%sunit %s: %s", a.failing(o.unit), o.unit, o.text)
-			if u := pic.units[o.unit]; u.DesiredState == a.goal {
+			if u := pic.units[o.unit]; u.DesiredState == o.goal {
 				hint = fmt.Sprintf("the request stands, and is met as soon as a machine can; 'fleetctl unload %s' takes it back", o.unit)
 			}
 		default:
@@ -444,6 +469,18 @@ func (s *session) failures(ctx context.Context, a *action, pic *picture, bad []o
 	}
 	for _, h := range hints {
 		s.warn("hint: %s", h)
+	}
+}
+
+// rollFailure says why a roll went back, with the failing unit's last words.
+func (s *session) rollFailure(before string, pic *picture, r api.Roll) {
+	s.warn("%sthe roll of %s went back to the text before: %s", before, r.Group, orDash(model.OneLine(r.Why)))
+	if r.Failed == "" {
+		return
+	}
+	s.warn("Unit %s failed with the new text on %s:", r.Failed, orDash(pic.machine(r.Machine)))
+	for _, line := range r.Log {
+		s.warn("  %s", line)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"flotilla/client/fleet"
 )
 
 // completeLimit is how long a shell waits for unit names: a person has pressed a
@@ -40,6 +42,17 @@ func (s *session) unitsWith(ctx context.Context, typed string) []string {
 		}
 	}
 	return fits
+}
+
+// completing runs do with a client, within the time that a shell waits. Nothing is
+// asked or told on the way.
+func (s *session) completing(ctx context.Context, do func(context.Context, *fleet.Client)) {
+	ctx, cancel := context.WithTimeout(ctx, completeLimit)
+	defer cancel()
+	s.ctx, s.unattended = ctx, true
+	if c, err := s.api(); err == nil {
+		do(ctx, c)
+	}
 }
 
 // completeTargets offers what ssh goes to: machines and units.

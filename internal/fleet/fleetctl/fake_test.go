@@ -28,9 +28,13 @@ type fakeAPI struct {
 	logs     map[string][]string // by unit
 	watchers map[chan api.Change]bool
 	gen      int64
-	sent     []string      // requests that change something
-	asked    int           // requests of any kind
-	cut      chan struct{} // closed: the watches there are break
+	sent     []string // requests that change something
+	asked    int      // requests of any kind
+	rolls    map[string]api.Roll
+	rollEnds *api.Roll // how every roll ends; nil: well
+	versions map[string][]api.Version
+	answers  map[string]string // by method and path
+	cut      chan struct{}     // closed: the watches there are break
 	done     chan struct{}
 }
 
@@ -41,6 +45,9 @@ func newFakeAPI() *fakeAPI {
 		states:   map[[2]string]api.UnitState{},
 		behave:   map[string][]string{},
 		logs:     map[string][]string{},
+		rolls:    map[string]api.Roll{},
+		versions: map[string][]api.Version{},
+		answers:  map[string]string{},
 		watchers: map[chan api.Change]bool{},
 		cut:      make(chan struct{}),
 		done:     make(chan struct{}),
@@ -58,6 +65,7 @@ func (f *fakeAPI) handler() http.Handler {
 	mux.HandleFunc("GET "+api.Prefix+"/watch", f.watch)
 	mux.HandleFunc("GET "+api.Prefix+"/units/{name}/journal", f.journal)
 	mux.HandleFunc("GET "+api.Prefix+"/units/{name}/status", f.status)
+	f.more(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.asked++
@@ -182,18 +190,26 @@ func (f *fakeAPI) putUnit(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusConflict, "unit does not exist and options field empty")
 		return
 	case len(body.Options) > 0:
-		u.Name, u.Options = name, body.Options
+		if c := (api.UnitChange{Name: name, ToHash: bundleOf(body).Hash()}); known && c.ToHash != bundleOf(u).Hash() {
+			f.rollOver([]string{name}, c)
+		}
+		u.Name, u.Options, u.DropIns = name, body.Options, body.DropIns
 		w.WriteHeader(http.StatusCreated)
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
 	f.gen++
 	u.Generation, u.DesiredState = f.gen, body.DesiredState
-	if u.CurrentState == "" && !isGlobal(fileOf(u.Options)) {
+	if u.CurrentState == "" && !isGlobalUnit(u) {
 		u.CurrentState = inactive
 	}
+	if len(body.Options) > 0 {
+		f.note(u, "submit")
+	}
 	f.setUnit(u)
-	go f.agent(name, f.gen)
+	if f.rollEnds == nil || len(body.Options) == 0 {
+		go f.agent(name, f.gen)
+	}
 }
 
 func (f *fakeAPI) deleteUnit(w http.ResponseWriter, r *http.Request) {
@@ -216,7 +232,7 @@ func (f *fakeAPI) deleteUnit(w http.ResponseWriter, r *http.Request) {
 func (f *fakeAPI) setUnit(u api.Unit) {
 	f.units[u.Name] = u
 	u = f.tell(u)
-	u.Options = nil
+	u.Options, u.DropIns = nil, nil
 	f.broadcast(api.Change{Unit: &u})
 }
 
@@ -243,7 +259,7 @@ func (f *fakeAPI) agent(name string, gen int64) {
 	f.mu.Lock()
 	u, ok := f.units[name]
 	steps := f.behave[name]
-	global := isGlobal(fileOf(u.Options))
+	global := isGlobalUnit(u)
 	ids := slices.Sorted(maps.Keys(f.machines))
 	f.mu.Unlock()
 	if !ok || u.DesiredState == inactive && u.MachineID == "" || strings.HasSuffix(strings.Split(name, ".")[0], "@") {
@@ -284,7 +300,7 @@ func (f *fakeAPI) update(name string, gen int64, change func(*api.Unit)) {
 // duration to wait for, "message=TEXT", "carried-out" (the job has ended: by rule at
 // the last step); or it stops the unit.
 func (f *fakeAPI) carryOut(u api.Unit, machine string, gen int64, steps []string) {
-	st := api.UnitState{Name: u.Name, MachineID: machine, Hash: fileOf(u.Options).Hash(), SystemdLoadState: loaded, Generation: gen - 1}
+	st := api.UnitState{Name: u.Name, MachineID: machine, Hash: bundleOf(u).Hash(), SystemdLoadState: loaded, Generation: gen - 1}
 	if u.DesiredState == loaded {
 		st.SystemdActiveState, st.SystemdSubState, st.Generation = "inactive", "dead", gen
 		f.locked(func() { f.setState(st) })
@@ -347,7 +363,7 @@ func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(f.units)) {
 		u := f.units[name]
-		u.Options = nil
+		u.Options, u.DropIns = nil, nil
 		ch <- api.Change{Unit: &u}
 	}
 	for _, k := range f.stateKeys() {
@@ -356,6 +372,10 @@ func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, m := range f.sortedMachines() {
 		ch <- api.Change{Machine: &m}
+	}
+	for _, g := range slices.Sorted(maps.Keys(f.rolls)) {
+		r := f.rolls[g]
+		ch <- api.Change{Roll: &r}
 	}
 	ch <- api.Change{Synced: true}
 	f.watchers[ch] = true

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -17,7 +16,6 @@ import (
 	api "flotilla/api/fleet"
 	"flotilla/client/fleet"
 	"flotilla/internal/fault"
-	"flotilla/internal/fleet/model"
 	"flotilla/internal/unitfile"
 )
 
@@ -27,7 +25,7 @@ type found struct {
 	exists bool // in the cluster, which then has its text
 	// file is the text to create the unit with, or to replace it by; nil: the
 	// cluster keeps the text it has.
-	file *unitfile.File
+	file *unitfile.Bundle
 }
 
 // finder looks up units' texts. known is what the cluster holds, without options.
@@ -35,8 +33,8 @@ type finder struct {
 	s       *session
 	client  *fleet.Client
 	known   map[string]api.Unit
-	replace func(desired string) bool // nil: nothing is replaced
-	fetched map[string]unitfile.File  // texts from the cluster, by name
+	replace func(desired string) bool  // nil: nothing is replaced
+	fetched map[string]unitfile.Bundle // texts from the cluster, by name
 }
 
 // find looks up every argument: the cluster first, then the path given, then the
@@ -81,7 +79,7 @@ func (f *finder) prefetch(ctx context.Context, args []string) {
 			if u, err := f.client.Unit(ctx, name); err == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				f.fetched[name] = fileOf(u.Options)
+				f.fetched[name] = bundleOf(u)
 			}
 			return nil
 		})
@@ -129,6 +127,9 @@ func otherSuffix(name, arg string) error {
 	if _, err := os.Stat(arg); err != nil || base == name {
 		return nil
 	}
+	if err := misplaced(arg); err != nil {
+		return err
+	}
 	if err := unitfile.CheckName(base); err != nil {
 		return fault.Hint(fmt.Errorf("%s: %w", arg, err), "name it %s.service, or as what else it is (.socket, .timer, .path, .mount, ...)", strings.TrimSuffix(base, filepath.Ext(base)))
 	}
@@ -137,7 +138,7 @@ func otherSuffix(name, arg string) error {
 
 // template returns the text of an instance's template: the cluster's if it has
 // one, else the file's.
-func (f *finder) template(ctx context.Context, name, template, dir string) (*unitfile.File, error) {
+func (f *finder) template(ctx context.Context, name, template, dir string) (*unitfile.Bundle, error) {
 	local, path, err := f.read(name, filepath.Join(dir, template))
 	if err != nil {
 		return nil, err
@@ -156,7 +157,7 @@ func (f *finder) template(ctx context.Context, name, template, dir string) (*uni
 	if local != nil && local.Hash() != text.Hash() {
 		f.s.warn("WARNING: Template unit %s in registry differs from local template unit file %s: the registry's is used.", template, path)
 	}
-	return &text, check(fmt.Sprintf("%s (template %s)", name, template), name, text)
+	return &text, check(name, fmt.Sprintf("%s (template %s)", name, template), text, nil)
 }
 
 // existing is a unit that the cluster has. A local file with another text replaces
@@ -197,7 +198,7 @@ func (f *finder) unlessReplacing(err error) error {
 }
 
 // localOf reads the file of the unit, or of the template it is an instance of.
-func (f *finder) localOf(name, dir string) (file *unitfile.File, path, kind string, err error) {
+func (f *finder) localOf(name, dir string) (file *unitfile.Bundle, path, kind string, err error) {
 	file, path, err = f.read(name, filepath.Join(dir, name))
 	if file != nil || err != nil {
 		return file, path, "unit file", err
@@ -210,8 +211,8 @@ func (f *finder) localOf(name, dir string) (file *unitfile.File, path, kind stri
 
 // read returns the checked text of a file that is to be the unit of that name; nil
 // if there is no such file.
-func (f *finder) read(name, path string) (*unitfile.File, string, error) {
-	file, err := readUnitFile(name, path)
+func (f *finder) read(name, path string) (*unitfile.Bundle, string, error) {
+	file, err := readBundle(name, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, path, nil
 	}
@@ -222,15 +223,15 @@ func (f *finder) read(name, path string) (*unitfile.File, string, error) {
 }
 
 // fetch returns the text that the cluster has of a unit.
-func (f *finder) fetch(ctx context.Context, name string) (unitfile.File, error) {
+func (f *finder) fetch(ctx context.Context, name string) (unitfile.Bundle, error) {
 	if text, ok := f.fetched[name]; ok {
 		return text, nil
 	}
 	u, err := f.client.Unit(ctx, name)
 	if err != nil {
-		return unitfile.File{}, fmt.Errorf("read unit %s: %w", name, err)
+		return unitfile.Bundle{}, fmt.Errorf("read unit %s: %w", name, err)
 	}
-	text := fileOf(u.Options)
+	text := bundleOf(u)
 	f.fetched[name] = text
 	return text, nil
 }
@@ -247,23 +248,6 @@ func (f *finder) unknown(name, format string, args ...any) error {
 		return fault.Hint(err, "did you mean %s?", near)
 	}
 	return err
-}
-
-// readUnitFile reads and checks a file that is to be the unit of that name.
-func readUnitFile(name, path string) (unitfile.File, error) {
-	text, err := readLimited(path)
-	if err != nil {
-		return unitfile.File{}, err
-	}
-	file, err := unitfile.Parse(text)
-	var bad *unitfile.ParseError
-	if errors.As(err, &bad) {
-		return unitfile.File{}, bad.In(path)
-	}
-	if err != nil {
-		return unitfile.File{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return file, check(path, name, file)
 }
 
 // readLimited reads a file, but no more than a unit file may have.
@@ -294,32 +278,6 @@ func readLimited(path string) (string, error) {
 func tooLarge(path string, size int64) error {
 	return fault.Hint(fmt.Errorf("%s: unit file too large: %d bytes (max %d)", path, size, unitfile.MaxSize),
 		"a unit file says how to run something; keep what it runs on the machines or in an image")
-}
-
-// check returns everything that is wrong with a unit as an error whose lines begin
-// with where.
-func check(where, name string, file unitfile.File) error {
-	problems := unitfile.Check(name, file)
-	_, _, more := model.ParseRequirements(name, file)
-	for _, p := range more {
-		if !slices.Contains(problems, p) {
-			problems = append(problems, p)
-		}
-	}
-	if len(problems) == 0 {
-		return nil
-	}
-	return &unitfile.ParseError{File: where, Problems: problems}
-}
-
-// notices tells what works in a file and should be written otherwise.
-func (s *session) notices(path string, file unitfile.File) {
-	if notices := unitfile.Notices(file); len(notices) > 0 {
-		about := &unitfile.ParseError{File: path, Problems: notices}
-		for line := range strings.Lines(about.Error()) {
-			s.warn("note: %s", strings.TrimSuffix(line, "\n"))
-		}
-	}
 }
 
 // warn prints a line on standard error.

@@ -97,6 +97,7 @@ func (s *session) root() *cobra.Command {
 	s.globalFlags(root.PersistentFlags())
 	root.AddCommand(s.listMachines(), s.listUnits(), s.listUnitFiles(),
 		s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(),
+		s.apply(), s.rolls(), s.roll(), s.history(), s.rollback(),
 		s.cat(), s.status(), s.journal(), s.ssh(), s.fdForward(), s.verify(), s.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

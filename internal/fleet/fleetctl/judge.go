@@ -2,6 +2,7 @@ package fleetctl
 
 import (
 	"fmt"
+	"time"
 
 	api "flotilla/api/fleet"
 )
@@ -26,6 +27,11 @@ type want struct {
 	// may be told as active first.
 	failedBefore bool
 	hash         string // of the text that is to run; "" whichever the cluster has
+	// rolledBefore is when the last roll of its group began, if it had ended when the
+	// unit was asked; zero: none had.
+	rolledBefore time.Time
+	// global: the unit is to have the text wherever it is.
+	global bool
 }
 
 // kind is what a verdict says.
@@ -47,6 +53,7 @@ type verdict struct {
 	text      string // what it waits for, or why it failed
 	busy      bool   // waiting, and the init system is at work on it
 	logs      bool   // failed, and the unit's log may say why
+	roll      string // group of the roll that failed; "" none has
 }
 
 func waitFor(format string, args ...any) verdict {
@@ -69,6 +76,14 @@ func judge(w want, p *picture) verdict {
 	u, exists := p.units[w.unit]
 	if v := judgeRequest(w, u, exists); v != nil {
 		return *v
+	}
+	if r, ok := p.rollOf(w); ok {
+		if v := judgeRoll(r); v.kind != done {
+			return v
+		}
+	}
+	if w.global {
+		return judgeGlobal(w, p)
 	}
 	if u.MachineID == "" {
 		if u.Reason != "" {
@@ -100,6 +115,35 @@ func judgeRequest(w want, u api.Unit, exists bool) *verdict {
 		return nil
 	}
 	return &v
+}
+
+// judgeRoll says how the roll stands that brings a unit its new text.
+func judgeRoll(r api.Roll) verdict {
+	why := ""
+	if r.Why != "" {
+		why = ": " + r.Why
+	}
+	switch r.State {
+	case "done":
+		return verdict{kind: done}
+	case "reverted":
+		return verdict{kind: failed, roll: r.Group, text: "went back to the text before" + why}
+	case "reverting":
+		return verdict{busy: true, text: "the texts before to be back" + why}
+	case "paused":
+		return verdict{busy: true, text: fmt.Sprintf("somebody to resume the roll of %s, %d of %d changed ('fleetctl roll resume %s')", r.Group, r.Changed, r.Total, r.Group)}
+	}
+	return verdict{busy: true, text: fmt.Sprintf("the roll of %s, %d of %d changed%s", r.Group, r.Changed, r.Total, why)}
+}
+
+// judgeGlobal says whether every machine that is present has a global unit's new text.
+func judgeGlobal(w want, p *picture) verdict {
+	for _, id := range p.holding(w.unit) {
+		if st := p.states[w.unit][id]; st.Hash != "" && st.Hash != w.hash {
+			return waitFor("%s to load the new text", p.machine(id))
+		}
+	}
+	return verdict{kind: done}
 }
 
 // judgeState compares what the unit's machine reports with the goal, which is

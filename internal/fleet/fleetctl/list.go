@@ -302,13 +302,14 @@ type unitEntry struct {
 }
 
 func newEntry(u api.Unit) unitEntry {
-	f := fileOf(u.Options)
+	b := bundleOf(u)
+	f := b.Effective()
 	description := ""
 	if all := f.All("Unit", "Description"); len(all) > 0 {
 		description = all[0]
 	}
 	return unitEntry{
-		Name: u.Name, Hash: f.Hash(), DesiredState: u.DesiredState, CurrentState: u.CurrentState,
+		Name: u.Name, Hash: b.Hash(), DesiredState: u.DesiredState, CurrentState: u.CurrentState,
 		MachineID: u.MachineID, Global: isGlobal(f), Description: description, Reason: u.Reason,
 	}
 }

@@ -3,8 +3,10 @@ package fleetctl
 import (
 	"maps"
 	"slices"
+	"time"
 
 	api "flotilla/api/fleet"
+	"flotilla/internal/fleet/model"
 )
 
 // picture is the cluster as far as it has been told. Make one with newPicture.
@@ -12,6 +14,7 @@ type picture struct {
 	units    map[string]api.Unit // without options
 	states   map[string]map[string]api.UnitState
 	machines map[string]api.Machine
+	rolls    map[string]api.Roll // by group
 }
 
 func newPicture() *picture {
@@ -19,6 +22,7 @@ func newPicture() *picture {
 		units:    map[string]api.Unit{},
 		states:   map[string]map[string]api.UnitState{},
 		machines: map[string]api.Machine{},
+		rolls:    map[string]api.Roll{},
 	}
 }
 
@@ -40,7 +44,30 @@ func (p *picture) apply(c api.Change) {
 		delete(p.machines, c.Machine.ID)
 	case c.Machine != nil:
 		p.machines[c.Machine.ID] = *c.Machine
+	case c.Roll != nil && c.Deleted:
+		delete(p.rolls, c.Roll.Group)
+	case c.Roll != nil:
+		p.rolls[c.Roll.Group] = *c.Roll
 	}
+}
+
+// rollOf is the roll that brings a unit the text it is waited for with. One that had
+// ended when that was asked for is another.
+func (p *picture) rollOf(w want) (api.Roll, bool) {
+	r, ok := p.rolls[model.GroupOf(w.unit)]
+	if !ok || w.hash == "" || r.To[w.unit] != w.hash {
+		return api.Roll{}, false
+	}
+	return r, w.rolledBefore.IsZero() || !r.Started.Equal(w.rolledBefore)
+}
+
+// endedRoll is when the last roll of a unit's group began, if it has ended; zero if
+// there was none or it goes on.
+func (p *picture) endedRoll(unit string) time.Time {
+	if r := p.rolls[model.GroupOf(unit)]; r.Final() {
+		return r.Started
+	}
+	return time.Time{}
 }
 
 // names is the names of all units, sorted.
@@ -52,6 +79,18 @@ func (p *picture) running(unit string) []string {
 	var ids []string
 	for id, st := range p.states[unit] {
 		if _, present := p.machines[id]; present && !atRest(st) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// holding is the machines, sorted, that are present and report the unit.
+func (p *picture) holding(unit string) []string {
+	var ids []string
+	for id := range p.states[unit] {
+		if _, present := p.machines[id]; present {
 			ids = append(ids, id)
 		}
 	}

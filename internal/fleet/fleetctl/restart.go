@@ -10,7 +10,7 @@ import (
 
 	api "flotilla/api/fleet"
 	"flotilla/internal/fault"
-	"flotilla/internal/unitfile"
+	"flotilla/internal/fleet/model"
 )
 
 // restarting is restart: an action with an order.
@@ -126,11 +126,11 @@ func (s *session) restartWaves(ctx context.Context, r *restarting, w *watching, 
 		failed = err
 		for _, name := range wave {
 			if !slices.Contains(there, name) {
-				broken[groupOf(name)] = true
+				broken[model.GroupOf(name)] = true
 			}
 		}
 		names = slices.DeleteFunc(names, func(name string) bool {
-			if broken[groupOf(name)] || ctx.Err() != nil {
+			if broken[model.GroupOf(name)] || ctx.Err() != nil {
 				left = append(left, name)
 				return true
 			}
@@ -147,7 +147,7 @@ func (s *session) restartWaves(ctx context.Context, r *restarting, w *watching, 
 func nextWave(names []string, n int) (wave, rest []string) {
 	taken := map[string]int{}
 	for _, name := range names {
-		g := groupOf(name)
+		g := model.GroupOf(name)
 		if taken[g]++; taken[g] > n {
 			rest = append(rest, name)
 			continue
@@ -155,13 +155,4 @@ func nextWave(names []string, n int) (wave, rest []string) {
 		wave = append(wave, name)
 	}
 	return wave, rest
-}
-
-// groupOf is what changes one after the other: the instances of a template, or a
-// unit by itself.
-func groupOf(name string) string {
-	if template, ok := unitfile.TemplateOf(name); ok {
-		return template
-	}
-	return name
 }

@@ -45,6 +45,10 @@ func TestMain(m *testing.M) {
 //	until-reported UNIT ACTIVE/SUB   go on when a machine reports that
 //	until-said FILE TEXT             go on when the text is in the file
 //	cut                              break every watch, as a restart of the daemon does
+//	answers 'METHOD PATH' FILE       answer that with what is in the file
+//	rolls-end FILE|well              every roll ends so (JSON: state, failed, machine, why, log)
+//	roll FILE                        there is such a roll (JSON)
+//	describe MACHINE FILE            the machine has these fields as well (JSON)
 //	sshd [-no-sockets] IP...         each machine has an SSH server, and the person a key to it
 //	reinstall IP                     the machine has another SSH host key from now on
 //	channels IP [TYPE...]            so was its SSH server used since it was started
@@ -61,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"classic": cmdClassic, "broken": cmdBroken, "sent": cmdSent,
 			"exits": cmdExits, "asked-at-most": cmdAsked,
 			"until-reported": cmdUntilReported, "until-said": cmdUntilSaid, "cut": cmdCut,
+			"answers": cmdAnswers, "rolls-end": cmdRollsEnd, "roll": cmdRoll, "describe": cmdDescribe,
 			"sshd": cmdSSHD, "reinstall": cmdReinstall, "channels": cmdChannels,
 		},
 	})

@@ -47,7 +47,7 @@ func (s *session) verify() *cobra.Command {
 		RunE: s.reporting(func(_ context.Context, args []string) error {
 			var errs []error
 			for _, path := range args {
-				file, err := readUnitFile(filepath.Base(path), path)
+				file, err := readBundle(filepath.Base(path), path)
 				if err == nil {
 					s.notices(path, file)
 				}
@@ -91,7 +91,7 @@ func (s *session) doCat(ctx context.Context, f *format, args []string) error {
 	case asJSON:
 		return cli.JSON(s.env.Stdout, u)
 	}
-	_, err = io.WriteString(s.env.Stdout, fileOf(u.Options).String())
+	_, err = io.WriteString(s.env.Stdout, catText(name, bundleOf(u)))
 	return err
 }
 
@@ -272,7 +272,7 @@ func (s *session) unitMachines(ctx context.Context, u api.Unit, chosen string) (
 	switch {
 	case chosen != "":
 		return []string{chosen}, nil
-	case !isGlobal(fileOf(u.Options)):
+	case !isGlobalUnit(u):
 		if u.MachineID == "" {
 			return nil, nil
 		}
