@@ -60,20 +60,33 @@ func (s *session) completeTargets(cmd *cobra.Command, args []string, typed strin
 	if len(args) > 0 { // the rest is the command's
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	fits := s.unitsWith(cmd.Context(), typed)
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeLimit)
-	defer cancel()
-	if s.client == nil {
-		return fits, cobra.ShellCompDirectiveNoFileComp
-	}
-	machines, err := s.client.Machines(ctx)
-	if err != nil {
-		return fits, cobra.ShellCompDirectiveNoFileComp
-	}
-	for _, m := range machines {
-		if strings.HasPrefix(m.ID, typed) {
-			fits = append(fits, m.ID+"\t"+m.PrimaryIP)
-		}
-	}
+	fits := append(s.unitsWith(cmd.Context(), typed), s.machinesWith(cmd.Context(), typed)...)
 	return fits, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeMachines offers the machines that are present.
+func (s *session) completeMachines(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return s.machinesWith(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeWhatIf offers what can be supposed, then machines.
+func (s *session) completeWhatIf(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return []string{"drain", "lose"}, cobra.ShellCompDirectiveNoFileComp
+	}
+	return s.completeMachines(cmd, args, typed)
+}
+
+// machinesWith is the present machines whose id begins with typed, each with what
+// helps to tell it from the others.
+func (s *session) machinesWith(ctx context.Context, typed string) (fits []string) {
+	s.completing(ctx, func(ctx context.Context, c *fleet.Client) {
+		machines, _ := c.Machines(ctx) // a shell has nowhere to show an error
+		for _, m := range machines {
+			if strings.HasPrefix(m.ID, typed) {
+				fits = append(fits, m.ID+"\t"+strings.TrimSpace(m.Hostname+" "+m.PrimaryIP))
+			}
+		}
+	})
+	return fits
 }

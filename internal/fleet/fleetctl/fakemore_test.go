@@ -245,7 +245,7 @@ func (f *fakeAPI) canned(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	path := strings.TrimPrefix(r.URL.Path, api.Prefix)
 	text, ok := f.answers[r.Method+" "+path]
-	if !ok {
+	if !ok || f.classic {
 		http.NotFound(w, r)
 		return
 	}

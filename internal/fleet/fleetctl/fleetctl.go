@@ -98,6 +98,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(s.listMachines(), s.listUnits(), s.listUnitFiles(),
 		s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(),
 		s.apply(), s.rolls(), s.roll(), s.history(), s.rollback(),
+		s.cordon(), s.uncordon(), s.drain(), s.why(), s.whatIf(), s.rebalance(), s.adopt(), s.eject(),
 		s.cat(), s.status(), s.journal(), s.ssh(), s.fdForward(), s.verify(), s.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -266,7 +267,9 @@ func apiHints(err error) []string {
 		return nil
 	case e.Hint != "":
 		return []string{e.Hint}
-	case e.Code == http.StatusNotFound && e.Message == "":
+	case isClassic(err) && !strings.HasSuffix(e.Request, "/status") && !strings.HasSuffix(e.Request, "/journal"):
+		return []string{"this server does not have that: it is older than this fleetctl"}
+	case isClassic(err):
 		return []string{"this server does not have that; on the unit's machine 'systemctl status' and 'journalctl -u' say the same"}
 	case errors.Is(err, fs.ErrPermission):
 		return []string{"the socket belongs to somebody else: run this as root, or as its owner"}

@@ -2,7 +2,9 @@ package fleetctl
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,22 +150,94 @@ func (s *session) listMachines() *cobra.Command {
 		Args:  noArgs,
 		RunE:  s.reporting(func(ctx context.Context, _ []string) error { return s.doListMachines(ctx, l) }),
 	}
-	l.flags(cmd, []string{"machine", "ip", "metadata"}, "machine,ip,metadata")
+	l.flags(cmd, []string{"machine", "ip", "metadata"}, "machine,ip,metadata,hostname,state,cores,memory,used,version")
 	return cmd
 }
 
 func (s *session) doListMachines(ctx context.Context, l *listing) error {
 	return show(ctx, s, l, listed[api.Machine]{
 		failed: "Error retrieving list of active machines from fleet API (%w)",
-		rows:   func(c *fleet.Client) ([]api.Machine, error) { return c.Machines(ctx) },
-		columns: func(*fleet.Client) (map[string]column[api.Machine], error) {
-			return map[string]column[api.Machine]{
-				"machine":  func(m api.Machine) string { return shortID(m.ID, l.full) },
-				"ip":       func(m api.Machine) string { return orDash(m.PrimaryIP) },
-				"metadata": func(m api.Machine) string { return metadataCell(m.Metadata) },
-			}, nil
+		rows: func(c *fleet.Client) ([]api.Machine, error) {
+			if l.json || l.output == "json" || slices.Contains(l.fields, "used") {
+				return c.MachinesUsed(ctx)
+			}
+			return c.Machines(ctx)
 		},
+		columns: func(*fleet.Client) (map[string]column[api.Machine], error) { return machineColumns(l.full), nil },
+		notes:   func(machines []api.Machine) { s.cordons(l, machines) },
 	})
+}
+
+func machineColumns(full bool) map[string]column[api.Machine] {
+	return map[string]column[api.Machine]{
+		"machine":  func(m api.Machine) string { return shortID(m.ID, full) },
+		"ip":       func(m api.Machine) string { return orDash(m.PrimaryIP) },
+		"metadata": func(m api.Machine) string { return metadataCell(m.Metadata) },
+		"hostname": func(m api.Machine) string { return orDash(m.Hostname) },
+		"state":    machineState,
+		"cores":    func(m api.Machine) string { return coresCell(m.Cores) },
+		"memory":   func(m api.Machine) string { return bytesCell(m.Memory) },
+		"used":     func(m api.Machine) string { return usedCell(m.Used) },
+		"version":  func(m api.Machine) string { return orDash(m.Version) },
+	}
+}
+
+// machineState is present, cordoned or draining.
+func machineState(m api.Machine) string {
+	switch {
+	case m.Cordon == nil:
+		return "present"
+	case m.Cordon.Drain:
+		return "draining"
+	}
+	return "cordoned"
+}
+
+func coresCell(cores float64) string {
+	if cores == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(cores, 'g', 4, 64)
+}
+
+// bytesCell is a size as systemd writes it: 512M, 1.5G.
+func bytesCell(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	units, v := "KMGT", float64(n)/1024
+	for v >= 1024 && len(units) > 1 {
+		units, v = units[1:], v/1024
+	}
+	return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) + units[:1]
+}
+
+// usedCell is what has been asked for on a machine: units, cores, memory.
+func usedCell(u *api.Used) string {
+	if u == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%s/%s", u.Units, coresCell(u.Cores), bytesCell(u.Memory))
+}
+
+// cordons says on standard error which machines take no units. The classic columns
+// have no room for it.
+func (s *session) cordons(l *listing, machines []api.Machine) {
+	if l.noLegend || slices.Contains(l.fields, "state") {
+		return // read by a program, or shown already
+	}
+	for _, m := range machines {
+		if c := m.Cordon; c != nil {
+			text := "note: machine " + shortID(m.ID, l.full) + " is " + machineState(m)
+			if c.By != "" {
+				text += " by " + c.By
+			}
+			if c.Why != "" {
+				text += ": " + model.OneLine(c.Why)
+			}
+			s.warn("%s", text)
+		}
+	}
 }
 
 // listed is what a listing shows.
