@@ -206,7 +206,7 @@ func TestRoll(t *testing.T) {
 // rolled waits until the roll of a group to a text is over, and returns its record.
 func (c *cluster) rolled(group, unit, text string) (r api.Roll) {
 	c.Helper()
-	f, err := unitfile.Parse([]byte(text))
+	f, err := unitfile.Parse(text)
 	if err != nil {
 		c.Fatal(err)
 	}
