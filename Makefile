@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 # What the lab tests and the demonstration use, as command:package.
 LAB_NEEDS  := systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 nft:nftables \
               busybox:busybox-static dockerd:docker.io pgrep:procps \
-              sshd:openssh-server curl:curl script:bsdutils /usr/sbin/sshd:openssh-server
+              curl:curl script:bsdutils /usr/sbin/sshd:openssh-server
 TEST_NEEDS := $(LAB_NEEDS) /usr/bin/etcd:etcd-server /usr/bin/etcdctl:etcd-client \
               /usr/share/pam-configs/systemd:libpam-systemd
 
