@@ -17,6 +17,7 @@
 //	roll/GROUP                 {"state","from","to","texts",...}              engine; API: "asked", "askedBy"
 //	ask/KIND-RANDOM            {"kind","unit","machine","max","by","at"}      API; engine removes it when done
 //	events/TIME-RANDOM         {"at","kind","unit","machine","what",...}      API and engine; engine trims
+//	slots/UNIT/NUMBER          machine id: one of MaxRunning= at a time               agent of that machine, its lease
 //	lease/engine-leader        {"MachineID","Version":1,"Instance","Boot"}    engine, its lease
 //	engine/hold                reason why moves are held                      engine
 //	mark                       random; tells this registry from another one   first reader, for good

@@ -59,6 +59,8 @@ type Store interface {
 	Displaced(ctx context.Context, lease registry.Lease, machine string) (*registry.Presence, error)
 	Publish(ctx context.Context, lease registry.Lease, machine string, put []model.UnitState, remove []string) error
 	Claim(ctx context.Context, lease registry.Lease, s model.UnitState, rev int64) (bool, error)
+	TakeSlot(ctx context.Context, lease registry.Lease, unit, machine string, n int) (bool, error)
+	FreeSlot(ctx context.Context, unit, machine string) error
 }
 
 var _ Store = (*registry.Registry)(nil)
@@ -81,6 +83,8 @@ type Agent struct {
 	inbox inbox
 	herald
 	fence    *fence
+	session  *session
+	life     context.Context // of Run
 	schedule *registry.View
 
 	// What follows belongs to the loop alone.
@@ -126,6 +130,7 @@ func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
 		diskErr:  map[string]string{},
 		refused:  map[string]bool{},
 		over:     make(chan struct{}),
+		session:  newSession(),
 		probe:    health.Probe,
 		fence:    newFence(cfg, manager, log),
 	}
@@ -144,7 +149,7 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	a.inbox.jobs = &wg
+	a.inbox.jobs, a.life = &wg, ctx
 	wg.Go(func() { a.fence.run(ctx) })
 	wg.Go(func() { a.listen(ctx) })
 	wg.Go(func() { a.attend(ctx) })
@@ -229,6 +234,7 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 		a.work(ctx)
 		a.judge(ctx)
 	}
+	a.keepSlots(ctx)
 	a.prune()
 	a.remember()
 	a.announce(a.states())
@@ -246,6 +252,9 @@ func (a *Agent) prune() {
 		if over {
 			u.trial.end()
 			a.giveBack(name, u)
+			if u.slot != nil {
+				u.slot()
+			}
 		}
 		return over
 	})
@@ -322,6 +331,7 @@ func (a *Agent) takeStock(ctx context.Context) {
 	}
 	for name, text := range texts {
 		u := a.local(name)
+		text = withoutSlot(text)
 		u.installed, u.hash = true, unitfile.HashText(text)
 		u.rule.read(name, u.hash, text)
 	}

@@ -34,6 +34,7 @@ type fakeStore struct {
 	writes    int
 	claims    int  // granted
 	refuse    bool // claims
+	slots     int  // that are taken
 	began     time.Time
 	slept     time.Duration
 	watched   bool  // entries that are placed now
@@ -116,6 +117,29 @@ func (f *fakeStore) clock() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return time.Since(f.began) + f.slept
+}
+
+func (f *fakeStore) TakeSlot(_ context.Context, _ registry.Lease, _, _ string, n int) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away {
+		return false, registry.ErrAway
+	}
+	if f.slots >= n {
+		return false, nil
+	}
+	f.slots++
+	return true, nil
+}
+
+func (f *fakeStore) FreeSlot(context.Context, string, string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away {
+		return registry.ErrAway
+	}
+	f.slots--
+	return nil
 }
 
 // Claim grants what the schedule holds.

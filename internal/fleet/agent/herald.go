@@ -94,6 +94,7 @@ func (a *Agent) attend(ctx context.Context) {
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		defer leave()
+		a.session.begin(ctx, lease)
 		wg.Go(func() {
 			defer leave()
 			other, err := a.store.Displaced(ctx, lease, a.cfg.Presence.ID)

@@ -18,8 +18,9 @@ type local struct {
 	job       *job   // under way
 	trial     *trial // of a watched placement; nil: it is not judged
 
-	rule  rule  // for singletons
-	leave leave // to be started, of a singleton
+	rule  rule   // for singletons
+	slot  func() // gives back the slot that is held or waited for; nil: none is
+	leave leave  // to be started, of a singleton
 	// ejected: its files are the machine's own now, or are being made so. The agent
 	// does nothing about it until the schedule does not hold it any more.
 	ejected bool

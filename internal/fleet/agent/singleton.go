@@ -7,8 +7,7 @@ import (
 	"flotilla/internal/unitfile"
 )
 
-// rule is what a unit's text says of how many may run, as far as it concerns the
-// fence. The zero value is that of a unit that says nothing.
+// rule is what a unit's text says of how many may run. The zero value is that of a unit that says nothing.
 type rule struct {
 	hash      string // of the text that was read
 	singleton bool
@@ -21,7 +20,7 @@ func (r *rule) read(name, hash, text string) {
 		return
 	}
 	*r = rule{hash: hash}
-	if !strings.Contains(text, unitfile.Singleton) {
+	if !strings.Contains(text, unitfile.Singleton) && !strings.Contains(text, unitfile.MaxRunning) {
 		return // most units: spare the parsing
 	}
 	r.req = model.NewUnit(name, text, model.Launched, 0).Req

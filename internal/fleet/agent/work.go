@@ -198,7 +198,11 @@ func (a *Agent) startsNext(name string) bool {
 }
 
 func (a *Agent) installFile(ctx context.Context, name string) error {
-	return a.manager.Install(ctx, name, a.want.units[name].Text)
+	text := a.want.units[name].Text
+	if a.units[name].slotted(name) {
+		text = withSlot(text, a.slotsDir(), name)
+	}
+	return a.manager.Install(ctx, name, text)
 }
 
 func (a *Agent) removeFile(ctx context.Context, name string) error {

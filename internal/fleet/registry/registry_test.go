@@ -214,6 +214,39 @@ func TestClaim(t *testing.T) {
 	claim(lease, false, nil)
 }
 
+// At most n machines have a slot of a unit; one that has it keeps it by another lease.
+func TestSlots(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	lease, err := r.grant(ctx, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := r.grant(ctx, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	take := func(l Lease, machine string, want bool) {
+		t.Helper()
+		if got, err := r.TakeSlot(ctx, l, "a.service", machine, 2); got != want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", machine, got, err, want)
+		}
+	}
+	take(lease, "m1", true)
+	take(lease, "m2", true)
+	take(lease, "m3", false)
+	take(again, "m1", true)
+	r.revoke(lease) // m2's goes, m1 has its by the other lease
+	take(again, "m3", true)
+	take(again, "m2", false)
+	if err := r.FreeSlot(ctx, "a.service", "m1"); err != nil {
+		t.Error(err)
+	}
+	take(again, "m2", true)
+	if err := r.FreeSlot(ctx, "a.service", "nobody"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A view that is followed is what the store holds, also when it was filled in the
 // middle of writes.
 func TestFollow(t *testing.T) {

@@ -1,6 +1,7 @@
 package unitfake
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -98,10 +99,10 @@ func (m *Manager) work(u *fakeUnit, b *job, s Script) {
 	case unit.Restart:
 		takes += s.StopTakes
 		u.load()
-		m.set(u, "activating", "start", "success")
+		m.set(u, "activating", cmp.Or(s.StartSub, "start"), "success")
 	case unit.Start:
 		u.load()
-		m.set(u, "activating", "start", "success")
+		m.set(u, "activating", cmp.Or(s.StartSub, "start"), "success")
 	}
 	if takes <= 0 {
 		m.finish(u, b, s)

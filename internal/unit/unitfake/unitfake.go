@@ -30,6 +30,8 @@ var ErrLost = errors.New("connection to the init system lost")
 type Script struct {
 	StartTakes time.Duration
 	StopTakes  time.Duration
+	// StartSub is the sub-state while the unit starts; "" is start.
+	StartSub string
 	// Start is the result of start jobs; "" means done. After any other result the
 	// unit is failed.
 	Start unit.Result
