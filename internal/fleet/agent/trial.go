@@ -106,6 +106,12 @@ func (a *Agent) judgeOne(ctx context.Context, name string, u *local, now time.Ti
 	f := a.facts(name, u, now)
 	a.keepAsking(ctx, name, f)
 	v := health.Judge(t.policy, f, now)
+	if v.Health == model.Bad {
+		// There is no way back from that, and the signal that was heard last may be of
+		// what was before the restart.
+		a.ask(ctx, name)
+		v = health.Judge(t.policy, a.facts(name, u, now), now)
+	}
 	switch v.Health {
 	case model.Good:
 		d := a.memory.Units[name]
