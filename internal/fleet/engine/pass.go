@@ -130,9 +130,12 @@ func (t *term) putBack(ctx context.Context, reverts []rollout.Revert, revs map[s
 				rest = append(rest, r)
 				continue
 			}
-			ws = append(ws, registry.UnitWrite{
-				Name: r.Unit, Text: registry.Text{Canonical: r.Text, Hash: r.Hash}, Rev: revs[r.Unit],
-			})
+			w := registry.UnitWrite{Name: r.Unit, Text: registry.Text{Canonical: r.Text, Hash: r.Hash}, Rev: revs[r.Unit]}
+			if u, ok := t.view.Unit(r.Unit); ok && u.Desired == model.Launched {
+				// Asked for once more: what the bad text has ended starts with the good one.
+				w.Want, w.SetState = u.Desired, true
+			}
+			ws = append(ws, w)
 		}
 		if err := t.store.Apply(ctx, ws, "", why); err != nil {
 			return err
