@@ -94,4 +94,4 @@ func (s *scribe) run(ctx context.Context) {
 }
 
 // eventBatch is how many events are written in one transaction.
-const eventBatch = 100
+const eventBatch = 1000

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flotilla/internal/fleet/model"
@@ -81,14 +80,18 @@ func (r *Registry) readPasts(ctx context.Context, doing string, ws []UnitWrite) 
 			clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend)))
 	}
 	var parts []*clientv3.GetResponse
-	for batch := range batches(ops) {
+	err := inParts(r, ops, opSize, func(batch []clientv3.Op) error {
 		resp, err := r.txn(ctx, doing, nil, batch, nil)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, part := range resp.Responses {
 			parts = append(parts, (*clientv3.GetResponse)(part.GetResponseRange()))
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	pasts := make([]past, len(ws))
 	for i, w := range ws {
@@ -142,25 +145,21 @@ type guardedOps struct {
 	then []clientv3.Op
 }
 
-// writeUnits writes all in one transaction; a store that finds it too large gets it
-// in parts.
+// writeUnits writes all, in as few transactions as the store allows.
 func (r *Registry) writeUnits(ctx context.Context, doing string, ws []UnitWrite, pasts []past, note model.Version) error {
 	var all []guardedOps
 	for i, w := range ws {
 		all = append(all, r.unitOps(w, pasts[i], note))
 	}
-	err := r.commit(ctx, doing, all)
-	if len(all) == 1 || !errors.Is(err, rpctypes.ErrTooManyOps) && !errors.Is(err, rpctypes.ErrRequestTooLarge) {
-		return err
+	return inParts(r, all, guardedOps.size, func(some []guardedOps) error { return r.commit(ctx, doing, some) })
+}
+
+func (g guardedOps) size() (ops, bytes int) {
+	for _, op := range g.then {
+		_, b := opSize(op)
+		bytes += b
 	}
-	for len(all) > 0 {
-		n := fitting(all)
-		if err := r.commit(ctx, doing, all[:n]); err != nil {
-			return err
-		}
-		all = all[n:]
-	}
-	return nil
+	return max(len(g.then), len(g.when)), bytes
 }
 
 // commit does all of the guarded operations or none.
@@ -180,21 +179,6 @@ func (r *Registry) commit(ctx context.Context, doing string, all []guardedOps) e
 		return fmt.Errorf("%s: %w", doing, ErrStale)
 	}
 	return nil
-}
-
-// fitting is how many of the first fit one transaction of any store, at least one.
-func fitting(all []guardedOps) int {
-	ops, size := 0, 0
-	for n, g := range all {
-		ops += max(len(g.then), len(g.when))
-		for _, op := range g.then {
-			size += len(op.KeyBytes()) + len(op.ValueBytes())
-		}
-		if n > 0 && (ops > maxOps || size > maxBytes) {
-			return n
-		}
-	}
-	return len(all)
 }
 
 func (r *Registry) unitOps(w UnitWrite, p past, note model.Version) guardedOps {

@@ -43,12 +43,10 @@ func (r *Registry) WriteEvents(ctx context.Context, es []model.Event) error {
 		}
 		puts = append(puts, clientv3.OpPut(r.eventKey(e), string(encodeEvent(e))))
 	}
-	for batch := range batches(puts) {
-		if _, err := r.txn(ctx, "write events", nil, batch, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return inParts(r, puts, opSize, func(batch []clientv3.Op) error {
+		_, err := r.txn(ctx, "write events", nil, batch, nil)
+		return err
+	})
 }
 
 // eventPage is how many events are read at a time.

@@ -208,7 +208,7 @@ func (r *Registry) state(unit, machine string) string {
 
 // gather puts what it gets into a view.
 func (r *Registry) gather(ctx context.Context, doing string, v *View, gets []clientv3.Op) error {
-	for batch := range batches(gets) {
+	return inParts(r, gets, opSize, func(batch []clientv3.Op) error {
 		resp, err := r.txn(ctx, doing, nil, batch, nil)
 		if err != nil {
 			return err
@@ -216,8 +216,8 @@ func (r *Registry) gather(ctx context.Context, doing string, v *View, gets []cli
 		for _, part := range resp.Responses {
 			v.apply(records(part.GetResponseRange().Kvs), resp.Header.Revision)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // ReadJob returns a view that holds what users have said of one unit alone.

@@ -303,7 +303,7 @@ func (r *Registry) Publish(ctx context.Context, lease Lease, machine string, put
 		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindState, Unit: unit, Machine: machine})))
 	}
 	present := clientv3.Compare(clientv3.LeaseValue(r.key(Key{Kind: KindMachine, Machine: machine})), "=", int64(lease.id))
-	for batch := range batches(ops) {
+	return inParts(r, ops, opSize, func(batch []clientv3.Op) error {
 		resp, err := r.txn(ctx, "publish unit states", []clientv3.Cmp{present}, batch, nil)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return fmt.Errorf("publish unit states: %w", ErrLeaseLost)
@@ -314,8 +314,8 @@ func (r *Registry) Publish(ctx context.Context, lease Lease, machine string, put
 		if !resp.Succeeded {
 			return fmt.Errorf("publish unit states: %w", ErrLeaseLost)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Claim publishes a unit's state, before a start that must not happen elsewhere as

@@ -155,12 +155,10 @@ func (r *Registry) ForgetUnits(ctx context.Context, l Leadership, units []string
 // revision of the last write, 0 if there was nothing to do.
 func (r *Registry) leaderBatches(ctx context.Context, doing string, l Leadership, ops []clientv3.Op) (int64, error) {
 	var rev int64
-	for batch := range batches(ops) {
+	err := inParts(r, ops, opSize, func(batch []clientv3.Op) error {
 		at, err := r.leaderTxn(ctx, doing, []clientv3.Cmp{r.leads(l)}, batch)
-		if err != nil {
-			return rev, err
-		}
-		rev = at
-	}
-	return rev, nil
+		rev = max(rev, at)
+		return err
+	})
+	return rev, err
 }

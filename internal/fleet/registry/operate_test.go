@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flotilla/internal/fleet/model"
@@ -154,7 +155,7 @@ func TestFitting(t *testing.T) {
 	put := func(size int) guardedOps {
 		return guardedOps{then: []clientv3.Op{clientv3.OpPut("k", strings.Repeat("x", size))}}
 	}
-	many := make([]guardedOps, maxOps+1)
+	many := make([]guardedOps, narrowOps+1)
 	for i := range many {
 		many[i] = put(1)
 	}
@@ -162,14 +163,34 @@ func TestFitting(t *testing.T) {
 		all  []guardedOps
 		want int
 	}{
-		{many, maxOps},
+		{many, narrowOps},
 		{[]guardedOps{put(2 * maxBytes), put(1)}, 1},
 		{[]guardedOps{put(maxBytes / 2), put(1), put(maxBytes)}, 2},
 		{[]guardedOps{put(1)}, 1},
 	} {
-		if got := fitting(c.all); got != c.want {
+		if got := fitting(c.all, guardedOps.size, narrowOps); got != c.want {
 			t.Errorf("%d of %d, want %d", got, len(c.all), c.want)
 		}
+	}
+}
+
+// A store that takes few operations gets few, and all are written.
+func TestInParts(t *testing.T) {
+	r := &Registry{}
+	items, calls, done := make([]int, 1000), 0, 0
+	err := inParts(r, items, func(int) (int, int) { return 1, 1 }, func(some []int) error {
+		if calls++; len(some) > 128 {
+			return fmt.Errorf("write: %w", rpctypes.ErrTooManyOps)
+		}
+		done += len(some)
+		return nil
+	})
+	if err != nil || done != len(items) || calls != 11 {
+		t.Errorf("%d written in %d calls, %v", done, calls, err)
+	}
+	refuse := func([]int) error { return rpctypes.ErrTooManyOps }
+	if err := inParts(r, items, func(int) (int, int) { return 1, 1 }, refuse); !errors.Is(err, rpctypes.ErrTooManyOps) {
+		t.Errorf("a store that takes none: %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -47,6 +48,7 @@ type Registry struct {
 	timeout   time.Duration
 	log       *slog.Logger
 	link      link
+	narrow    atomic.Bool // the store takes few operations in one transaction
 }
 
 // Reconnection after the store was away takes at most about a second: gRPC's own

@@ -210,26 +210,3 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
-
-// Decisions are cut into transactions that the store takes.
-func TestScheduleBatches(t *testing.T) {
-	var ds []sched.Decision
-	for i := range 250 {
-		ds = append(ds, sched.Decision{Entry: model.Placement{Unit: fmt.Sprint(i), Text: strings.Repeat("x", 1000*(i%7))}})
-	}
-	ds = append(ds, sched.Decision{Entry: model.Placement{Unit: "huge", Text: strings.Repeat("x", 1<<20)}})
-	var back []sched.Decision
-	for b := range scheduleBatches(ds) {
-		size := 0
-		for _, d := range b {
-			size += len(d.Entry.Text)
-		}
-		if len(b) > maxOps || len(b) > 1 && size > maxBytes {
-			t.Errorf("a batch of %d with %d bytes", len(b), size)
-		}
-		back = append(back, b...)
-	}
-	if !reflect.DeepEqual(back, ds) {
-		t.Error("the batches are not the decisions")
-	}
-}

@@ -4,20 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/sched"
-)
-
-// Limits of one transaction. etcd takes 128 operations and 1.5 MiB by default;
-// its overhead for each operation has to fit too.
-const (
-	maxOps   = 100
-	maxBytes = 1 << 20
 )
 
 // Errors of Apply, Create, Replace, SetDesired and Destroy.
@@ -107,12 +99,10 @@ func (r *Registry) SetMetadata(ctx context.Context, ops []MetadataOp) error {
 			puts = append(puts, clientv3.OpPut(path(o), o.Value))
 		}
 	}
-	for batch := range batches(puts) {
-		if _, err := r.txn(ctx, "set machine metadata", nil, batch, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return inParts(r, puts, opSize, func(batch []clientv3.Op) error {
+		_, err := r.txn(ctx, "set machine metadata", nil, batch, nil)
+		return err
+	})
 }
 
 // Errors of guarded writes.
@@ -135,25 +125,28 @@ func (r *Registry) leads(l Leadership) clientv3.Cmp {
 // was made on: then the batches before have been written.
 func (r *Registry) WriteSchedule(ctx context.Context, l Leadership, ds []sched.Decision, written func([]sched.Decision)) (int64, error) {
 	var rev int64
-	for batch := range scheduleBatches(ds) {
+	err := inParts(r, ds, decisionSize, func(batch []sched.Decision) error {
 		when := []clientv3.Cmp{r.leads(l)}
 		var then []clientv3.Op
 		for _, d := range batch {
 			guard, op, err := r.scheduleOp(d)
 			if err != nil {
-				return rev, err
+				return err
 			}
 			when, then = append(when, guard), append(then, op)
 		}
 		at, err := r.leaderTxn(ctx, "write the schedule", when, then)
-		if err != nil {
-			return rev, err
+		if err == nil {
+			rev = at
+			written(batch)
 		}
-		rev = at
-		written(batch)
-	}
-	return rev, nil
+		return err
+	})
+	return rev, err
 }
+
+// decisionSize counts the entry, its key and the compares.
+func decisionSize(d sched.Decision) (ops, bytes int) { return 1, len(encodePlacement(d.Entry)) + 512 }
 
 func (r *Registry) scheduleOp(d sched.Decision) (clientv3.Cmp, clientv3.Op, error) {
 	key := r.key(Key{Kind: KindPlacement, Machine: d.Entry.Machine, Unit: d.Entry.Unit})
@@ -207,44 +200,4 @@ func (r *Registry) WriteNotes(ctx context.Context, l Leadership, n Notes) (int64
 		ops = append(ops, clientv3.OpPut(hold, *n.Hold))
 	}
 	return r.leaderBatches(ctx, "write the engine's reasons", l, ops)
-}
-
-// scheduleBatches cuts decisions into runs that fit one transaction each.
-func scheduleBatches(ds []sched.Decision) iter.Seq[[]sched.Decision] {
-	return func(yield func([]sched.Decision) bool) {
-		for len(ds) > 0 {
-			n, size := 0, 0
-			for n < len(ds) && n < maxOps {
-				size += len(encodePlacement(ds[n].Entry)) + 512 // and the key, and the compares
-				if n > 0 && size > maxBytes {
-					break
-				}
-				n++
-			}
-			if !yield(ds[:n]) {
-				return
-			}
-			ds = ds[n:]
-		}
-	}
-}
-
-// batches cuts operations into runs that fit one transaction each.
-func batches(ops []clientv3.Op) iter.Seq[[]clientv3.Op] {
-	return func(yield func([]clientv3.Op) bool) {
-		for len(ops) > 0 {
-			n, size := 0, 0
-			for n < len(ops) && n < maxOps {
-				size += len(ops[n].KeyBytes()) + len(ops[n].ValueBytes())
-				if n > 0 && size > maxBytes {
-					break
-				}
-				n++
-			}
-			if !yield(ops[:n]) {
-				return
-			}
-			ops = ops[n:]
-		}
-	}
 }

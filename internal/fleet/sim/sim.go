@@ -29,10 +29,8 @@ type Config struct {
 	Endpoint string // of the store, which must be empty
 	Dir      string // where machines keep their state
 	Machines int
-	Units    int
-	// Few is the number of units at which one more is measured first, before it is
-	// measured at Units.
-	Few int
+	Few      int // units to begin with, at which one more is measured first
+	Units    int // units that are placed at once, after which one more is measured again
 	// Samples is how many times one more unit is measured.
 	Samples   int
 	TTL       time.Duration // of a machine's lease
@@ -55,13 +53,16 @@ type cluster struct {
 	stops  []func()
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	watchers []func(registry.Change)
+	mu      sync.Mutex
+	watcher func(registry.Change) // nil: nobody wants to know each change
+	placed  map[string]bool       // entries, by model.RollKey
+	active  map[string]bool       // units that run, by model.RollKey
 }
 
 // start connects to the store and starts the machines.
 func start(ctx context.Context, cfg Config) (*cluster, error) {
 	c := &cluster{cfg: cfg, agents: map[string]context.CancelFunc{}, news: make(chan struct{}, 1)}
+	c.placed, c.active = map[string]bool{}, map[string]bool{}
 	var err error
 	if c.reg, err = c.connect(); err != nil {
 		return nil, err
@@ -147,12 +148,14 @@ func (c *cluster) lead(ctx context.Context) (*engine.Engine, func(), error) {
 	return e, func() { cancel(); <-done }, nil
 }
 
-// heard wakes who waits for the view.
+// heard counts, and wakes who waits for the view. Counting here is what keeps the
+// simulation from costing more than what it simulates.
 func (c *cluster) heard(changes []registry.Change, _ bool) {
 	c.mu.Lock()
-	for _, w := range c.watchers {
-		for _, change := range changes {
-			w(change)
+	for _, change := range changes {
+		c.count(change)
+		if c.watcher != nil {
+			c.watcher(change)
 		}
 	}
 	c.mu.Unlock()
@@ -162,17 +165,36 @@ func (c *cluster) heard(changes []registry.Change, _ bool) {
 	}
 }
 
-// watch has f called with every change from now on, until the returned function is
-// called.
-func (c *cluster) watch(f func(registry.Change)) (stop func()) {
+func (c *cluster) count(change registry.Change) {
+	key := model.RollKey(change.Unit, change.Machine)
+	switch change.Kind {
+	case registry.KindPlacement:
+		set(c.placed, key, !change.Deleted)
+	case registry.KindState:
+		set(c.active, key, c.view.State(change.Unit, change.Machine).Active == "active")
+	}
+}
+
+func set(m map[string]bool, key string, is bool) {
+	if is {
+		m[key] = true
+	} else {
+		delete(m, key)
+	}
+}
+
+// counts is how many entries there are, and how many units run.
+func (c *cluster) counts() (placed, active int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watchers = append(c.watchers, f)
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.watchers = nil
-	}
+	return len(c.placed), len(c.active)
+}
+
+// watch has f called with every change from now on; nil: no more.
+func (c *cluster) watch(f func(registry.Change)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watcher = f
 }
 
 // limit bounds every wait: what takes longer has failed.
@@ -215,14 +237,3 @@ func (c *cluster) create(ctx context.Context, from, to int) error {
 }
 
 func unitName(i int) string { return fmt.Sprintf("u%05d.service", i) }
-
-// running is how many units are active.
-func (c *cluster) running() int {
-	n := 0
-	for _, s := range c.view.States() {
-		if s.Active == "active" {
-			n++
-		}
-	}
-	return n
-}
