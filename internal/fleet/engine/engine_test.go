@@ -224,3 +224,26 @@ func TestIdleEngineWritesNothing(t *testing.T) {
 		}
 	})
 }
+
+// A machine that is drained is left by one unit after the other, and it is said when
+// it is empty.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.machines("a", "b")
+		s.engine()
+		defer s.quit()
+		for _, name := range []string{"x.service", "y.service", "z.service"} {
+			s.unit(name, "v1")
+		}
+		s.report("")
+		s.is("a/x.service v1", "b/y.service v1", "a/z.service v1")
+		s.put("machines/a/cordon", `{"drain":true}`)
+		synctest.Wait()
+		s.is("a/x.service v1", "b/x.service v1", "b/y.service v1", "a/z.service v1")
+		s.report("")
+		s.report("")
+		s.is("b/x.service v1", "b/y.service v1", "b/z.service v1")
+		s.said(" a: drained # ")
+	})
+}

@@ -177,6 +177,7 @@ func (t *term) write(ctx context.Context, result sched.Result, asks []model.Ask)
 		return err
 	}
 	t.say(result.Held)
+	t.scribe.note(t.told.drains(result.Drains, time.Now())...)
 	rev, err = t.store.WriteNotes(ctx, t.lead, news(t.view, result))
 	t.settled = max(t.settled, rev)
 	if err != nil {
@@ -190,7 +191,7 @@ func (t *term) write(ctx context.Context, result sched.Result, asks []model.Ask)
 	}
 	for _, a := range asks {
 		if slices.Contains(done, a.ID) {
-			t.scribe.note(answer(a, len(result.Decisions)))
+			t.scribe.note(answer(a, result.Answers[a.ID]))
 		}
 	}
 	return nil
@@ -207,15 +208,12 @@ func doneAsks(asks []model.Ask, done []string) []string {
 	return done
 }
 
-func answer(a model.Ask, decisions int) model.Event {
-	e := model.Event{At: time.Now(), Kind: model.Scheduled, Unit: a.Unit, Machine: a.Machine, By: a.By}
-	switch {
-	case a.Kind != model.Rebalance && a.Kind != model.Adopt:
+// answer is what is told of something that was asked for and is over.
+func answer(a model.Ask, came string) model.Event {
+	e := model.Event{At: time.Now(), Kind: model.Scheduled, Unit: a.Unit, Machine: a.Machine, Why: came, By: a.By}
+	e.What = string(a.Kind) + " was asked for"
+	if a.Kind != model.Rebalance && a.Kind != model.Adopt {
 		e.What, e.Why = "something was asked of the engine that it does not know", string(a.Kind)
-	case decisions == 0:
-		e.What = string(a.Kind) + " was asked for: there is nothing to do"
-	default:
-		e.What = string(a.Kind) + " was asked for and is done"
 	}
 	return e
 }

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"slices"
+	"strings"
+	"time"
 
+	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/fleet/sched"
 )
@@ -11,6 +14,43 @@ import (
 type told struct {
 	held    string // why moves are held
 	greeted bool
+	drained map[string]string // by machine, how far it has been drained
+}
+
+// drains is what there is to tell of machines that are to be drained: that one is
+// empty, or that units cannot leave it.
+func (t *told) drains(ds []sched.Drain, now time.Time) []model.Event {
+	said := map[string]string{}
+	var es []model.Event
+	for _, d := range ds {
+		e := drained(d)
+		if said[d.Machine] = e.What + e.Why; e.What != "" && said[d.Machine] != t.drained[d.Machine] {
+			e.At = now
+			es = append(es, e)
+		}
+	}
+	t.drained = said
+	return es
+}
+
+// drained is what there is to say of one machine; "" nothing yet.
+func drained(d sched.Drain) model.Event {
+	e := model.Event{Kind: model.Presence, Machine: d.Machine}
+	notes := d.Stuck
+	switch {
+	case d.Left == 0:
+		e.What, notes = "drained", d.Stays
+	case len(d.Moving) == 0 && len(d.Stuck) > 0:
+		e.Kind, e.What = model.Held, "units cannot leave the machine"
+	default:
+		return e
+	}
+	var whys []string
+	for _, n := range notes {
+		whys = append(whys, n.Unit+": "+n.Why)
+	}
+	e.Why = strings.Join(whys, "; ")
+	return e
 }
 
 // news is what has to be written so that the store says what result says: nothing,
