@@ -122,9 +122,10 @@ type Why struct {
 
 // Verdict says of one machine why it may or may not run a unit.
 type Verdict struct {
+	Here     bool   `json:"here,omitempty"` // the unit is on it
 	Hostname string `json:"hostname,omitempty"`
 	Machine  string `json:"machine"`
-	OK       bool   `json:"ok"`
+	OK       bool   `json:"ok"` // no rule is against it that is not soft
 	Rules    []Rule `json:"rules,omitempty"`
 }
 
@@ -132,6 +133,8 @@ type Verdict struct {
 type Rule struct {
 	OK   bool   `json:"ok"`
 	Rule string `json:"rule"`
+	// Soft: it makes one machine better than another, and keeps the unit from none.
+	Soft bool   `json:"soft,omitempty"`
 	Why  string `json:"why,omitempty"` // with numbers
 }
 

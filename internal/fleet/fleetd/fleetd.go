@@ -127,9 +127,14 @@ func (d *Daemon) assemble() (*parts, error) {
 	p.engine = engine.New(engine.Config{
 		Candidate: registry.Candidate{Machine: p.presence.ID, Instance: p.presence.Instance, Boot: p.presence.Boot},
 		Resync:    d.cfg.EngineReconcileInterval,
-		Policy:    sched.Policy{MoveAfter: d.cfg.MoveAfter, HoldFraction: d.cfg.HoldFraction},
+		Policy:    d.policy(),
 	}, p.registry, d.log)
 	return p, nil
+}
+
+// policy is how the cluster deals with machines that fall silent.
+func (d *Daemon) policy() sched.Policy {
+	return sched.Policy{MoveAfter: d.cfg.MoveAfter, HoldFraction: d.cfg.HoldFraction}
 }
 
 // openRegistry connects to the store; it does not wait for it.
@@ -257,7 +262,7 @@ func (p *parts) runAPI(ctx context.Context, ready func()) error {
 	server := &http.Server{
 		Handler: unitshttp.New(unitshttp.Config{
 			Machine: p.presence.ID, Hostname: p.presence.Hostname, Version: applet.Version,
-			TokenLimit: p.cfg.TokenLimit, Patience: p.cfg.EtcdRequestTimeout,
+			TokenLimit: p.cfg.TokenLimit, Policy: p.policy(), Patience: p.cfg.EtcdRequestTimeout,
 		}, deps),
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },

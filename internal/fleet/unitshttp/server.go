@@ -24,6 +24,7 @@ import (
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/peer"
 	"flotilla/internal/fleet/registry"
+	"flotilla/internal/fleet/sched"
 	"flotilla/internal/unit"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Hostname   string        // of that machine: told in log lines
 	Version    string        // told in the Server header
 	TokenLimit int           // entries on a page; 0 means 100
+	Policy     sched.Policy  // of this machine's engine, for forecasts
 	Patience   time.Duration // for the first answer of the store to a watch; 0 means 3 s
 }
 
