@@ -242,13 +242,24 @@ func (p *parts) peerKeys(ctx context.Context) (map[string]bool, error) {
 	return keys, nil
 }
 
-// local is what this machine can say of its own units.
+// local is what this machine can say and do about its own units.
 type local struct {
 	unit.LogReader
 	unit.Manager
+	agent *agent.Agent
 }
 
-func (p *parts) local() local { return local{LogReader: p.deps.Log, Manager: p.deps.Manager} }
+// Adopt implements peer.Local.
+func (l local) Adopt(ctx context.Context, name string) (string, error) {
+	return l.agent.Adopt(ctx, name)
+}
+
+// Eject implements peer.Local.
+func (l local) Eject(ctx context.Context, name string) error { return l.agent.Eject(ctx, name) }
+
+func (p *parts) local() local {
+	return local{LogReader: p.deps.Log, Manager: p.deps.Manager, agent: p.agent}
+}
 
 func (p *parts) runAPI(ctx context.Context, ready func()) error {
 	deps := unitshttp.Deps{

@@ -504,3 +504,42 @@ func TestLogsOfSeveralMachines(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// A unit that runs on a machine comes into the cluster and leaves it again without a
+// stop, asked for through another machine.
+func TestAdoptAndEject(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	m, far := c.first(), c.machines[1]
+	far.units.Native("web.service", "[Service]\nExecStart=/bin/sleep 1d\n")
+	far.units.Native("picky.service", "[Service]\nExecStart=/bin/sleep 1d\n[X-Fleet]\nMachineMetadata=name=m1\n")
+	pid := far.pid("web.service")
+	post := func(path, body string, want int, words string) {
+		t.Helper()
+		if status, answer, _ := m.do("POST", "/fleet/v1"+path, body); status != want || !strings.Contains(answer, words) {
+			t.Errorf("%s %s: %d %s", path, body, status, answer)
+		}
+	}
+	post("/adopt", `{"unit":"none.service","machine":"2"}`, 502, "no such unit of its own")
+	post("/adopt", `{"unit":"web.service","machine":"9"}`, 404, "no machine 9")
+	post("/adopt", `{"unit":"web","machine":"2"}`, 400, "must contain")
+	post("/adopt", `{"unit":"picky.service","machine":"2"}`, 409, "m2 may not run it: MachineMetadata: lacks name=m1")
+	post("/adopt", `{"unit":"web.service","machine":"2"}`, 204, "")
+	post("/adopt", `{"unit":"web.service","machine":"2"}`, 409, "the cluster has a unit web.service already")
+	m.wait("web.service is launched", func() bool {
+		u := m.unit("web.service")
+		return u.CurrentState == "launched" && u.MachineID == far.id
+	})
+	if got := far.pid("web.service"); got != pid {
+		t.Errorf("main process %d, before %d", got, pid)
+	}
+	post("/eject", `{"unit":"none.service"}`, 404, "unit does not exist")
+	post("/eject", `{"unit":"web.service"}`, 204, "")
+	m.wait("the cluster has forgotten it", func() bool { return len(m.states("web.service")) == 0 })
+	if got := far.pid("web.service"); got != pid {
+		t.Errorf("main process %d, before %d", got, pid)
+	}
+	if status, _, _ := m.do("GET", "/fleet/v1/units/web.service", ""); status != 404 {
+		t.Errorf("it is still there: %d", status)
+	}
+}

@@ -31,9 +31,13 @@ const answerLimit = 5 * time.Second
 // maxLine bounds one log entry.
 const maxLine = 4 << 20
 
-// get asks a machine. The connection is for this one answer: questions are rare,
+// get asks a machine for something. The connection is for this one answer: questions are rare,
 // and a key that has changed meanwhile counts at once.
 func (c *Client) get(ctx context.Context, m model.Machine, path string, q url.Values) (*http.Response, error) {
+	return c.ask(ctx, m, http.MethodGet, path, q, answerLimit)
+}
+
+func (c *Client) ask(ctx context.Context, m model.Machine, method, path string, q url.Values, limit time.Duration) (*http.Response, error) {
 	config := c.identity.config(func(key string) error {
 		if key != m.PeerKey {
 			return errors.New("it shows another key than its record in the store")
@@ -44,11 +48,11 @@ func (c *Client) get(ctx context.Context, m model.Machine, path string, q url.Va
 		TLSClientConfig:       config,
 		DisableKeepAlives:     true,
 		TLSHandshakeTimeout:   answerLimit,
-		ResponseHeaderTimeout: answerLimit,
+		ResponseHeaderTimeout: limit,
 		DialContext:           (&net.Dialer{Timeout: answerLimit}).DialContext,
 	}
 	u := url.URL{Scheme: "https", Host: m.PeerAddr, Path: path, RawQuery: q.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", name(m), err)
 	}
@@ -89,6 +93,36 @@ func (c *Client) Show(ctx context.Context, m model.Machine, w io.Writer, unitNam
 		return 0, fmt.Errorf("ask %s: %w", name(m), err)
 	}
 	return code, nil
+}
+
+// workLimit is how long a machine may take to do something: daemon-reload of a machine
+// with thousands of units takes seconds.
+const workLimit = 30 * time.Second
+
+// maxText bounds what a unit's text is read of.
+const maxText = 4 << 20
+
+// Adopt is Local's, on that machine.
+func (c *Client) Adopt(ctx context.Context, m model.Machine, unitName string) (string, error) {
+	resp, err := c.ask(ctx, m, http.MethodPost, "/adopt", url.Values{"unit": {unitName}}, workLimit)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxText))
+	if err != nil {
+		return "", fmt.Errorf("ask %s: %w", name(m), err)
+	}
+	return string(text), nil
+}
+
+// Eject is Local's, on that machine.
+func (c *Client) Eject(ctx context.Context, m model.Machine, unitName string) error {
+	resp, err := c.ask(ctx, m, http.MethodPost, "/eject", url.Values{"unit": {unitName}}, workLimit)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // ReadLog is Read, on that machine.

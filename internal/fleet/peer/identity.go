@@ -1,5 +1,5 @@
-// Package peer is how one machine's fleetd asks another's for logs and statuses:
-// HTTPS with TLS 1.3, where each side shows a key that the other finds in the
+// Package peer is how one machine's fleetd asks another's for logs and statuses, and to
+// let units change hands: HTTPS with TLS 1.3, where each side shows a key that the other finds in the
 // store, in the record of a machine that is present.
 package peer
 

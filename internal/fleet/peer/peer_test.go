@@ -32,6 +32,20 @@ func (u units) Show(_ context.Context, w io.Writer, name string) (int, error) {
 	return 3, nil
 }
 
+func (u units) Adopt(_ context.Context, name string) (string, error) {
+	if name == "broken.service" {
+		return "", errors.New("it has no file")
+	}
+	return "text of " + name, nil
+}
+
+func (u units) Eject(_ context.Context, name string) error {
+	if name == "broken.service" {
+		return errors.New("it is not on this machine")
+	}
+	return nil
+}
+
 func (u units) ReadLog(ctx context.Context, q unit.LogQuery, emit func(unit.LogEntry) error) error {
 	for i := range 3 {
 		if err := emit(unit.LogEntry{Unit: q.Units[0], Message: fmt.Sprintf("line %d of %d", i, q.Lines)}); err != nil {
@@ -93,6 +107,18 @@ func TestStatusAndLog(t *testing.T) {
 		t.Errorf("%d %v %q", code, err, text.String())
 	}
 	if _, err := c.Show(t.Context(), m, &text, "broken.service"); err == nil || err.Error() != "ask web-1: the bus is gone" {
+		t.Errorf("got %v", err)
+	}
+	if text, err := c.Adopt(t.Context(), m, "a.service"); err != nil || text != "text of a.service" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := c.Adopt(t.Context(), m, "broken.service"); err == nil || err.Error() != "ask web-1: it has no file" {
+		t.Errorf("got %v", err)
+	}
+	if err := c.Eject(t.Context(), m, "a.service"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Eject(t.Context(), m, "broken.service"); err == nil || err.Error() != "ask web-1: it is not on this machine" {
 		t.Errorf("got %v", err)
 	}
 	var got []string

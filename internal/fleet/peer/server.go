@@ -18,10 +18,15 @@ import (
 	"flotilla/internal/unit"
 )
 
-// Local is the logs and statuses that a machine serves to its peers.
+// Local is what a machine says and does about its units when a peer asks.
 type Local interface {
 	unit.LogReader
 	Show(ctx context.Context, w io.Writer, name string) (int, error)
+	// Adopt returns the text of a running unit of the machine's own, and allows the
+	// cluster to take it over.
+	Adopt(ctx context.Context, name string) (text string, err error)
+	// Eject makes a unit of the cluster the machine's own, as it runs.
+	Eject(ctx context.Context, name string) error
 }
 
 // Server answers peers. Make it with NewServer.
@@ -51,6 +56,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /journal", s.journal)
 	mux.HandleFunc("GET /status", s.status)
+	mux.HandleFunc("POST /adopt", s.adopt)
+	mux.HandleFunc("POST /eject", s.eject)
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: handshakeLimit, // of the handshake too
@@ -94,6 +101,21 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(exitCodeHeader, strconv.Itoa(code))
 	w.Write(text.Bytes()) // an error is the peer's going away
+}
+
+func (s *Server) adopt(w http.ResponseWriter, r *http.Request) {
+	text, err := s.local.Adopt(r.Context(), r.URL.Query().Get("unit"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	io.WriteString(w, text) // an error is the peer's going away
+}
+
+func (s *Server) eject(w http.ResponseWriter, r *http.Request) {
+	if err := s.local.Eject(r.Context(), r.URL.Query().Get("unit")); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
 }
 
 func (s *Server) journal(w http.ResponseWriter, r *http.Request) {

@@ -53,6 +53,17 @@ func startStore(t testing.TB) string {
 	return m.ClientURLs()[0]
 }
 
+// here is this machine, which hands no units over: that takes an agent.
+type here struct{ *unitfake.Manager }
+
+func (here) Adopt(_ context.Context, name string) (string, error) {
+	return "", fmt.Errorf("adopt %s: it has no file", name)
+}
+
+func (here) Eject(_ context.Context, name string) error {
+	return fmt.Errorf("eject %s: it is not on this machine", name)
+}
+
 // api is a server on a registry of its own.
 type api struct {
 	*Server
@@ -79,7 +90,7 @@ func newAPI(t testing.TB, url, prefix string) *api {
 	t.Cleanup(func() { raw.Close() })
 	a := &api{raw: raw, prefix: prefix, who: access.Who{Name: "root", Role: access.Admin, From: "10.0.0.7"}}
 	a.Server = New(Config{Machine: strings.Repeat("1", 32), Hostname: "m1", Version: "1.2.3", TokenLimit: 3}, Deps{
-		Store: reg, Local: unitfake.New(), Log: log,
+		Store: reg, Local: here{unitfake.New()}, Log: log,
 		Who:    func(*http.Request) (access.Who, error) { return a.who, a.stranger },
 		Events: func(e model.Event) { a.events = append(a.events, e) },
 	})

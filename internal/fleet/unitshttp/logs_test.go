@@ -55,6 +55,9 @@ func (o *others) ReadLog(ctx context.Context, m model.Machine, q peer.Query, emi
 	}
 }
 
+func (o *others) Adopt(context.Context, model.Machine, string) (string, error) { return "", nil }
+func (o *others) Eject(context.Context, model.Machine, string) error           { return nil }
+
 func (o *others) Show(context.Context, model.Machine, io.Writer, string) (int, error) { return 0, nil }
 
 func (o *others) leave(id string) {
@@ -87,7 +90,7 @@ func newLogCluster(t *testing.T) *logCluster {
 		c.put("machines/"+id(n)+"/object", fmt.Sprintf(`{"ID":"%s","Hostname":"m%d","PeerAddr":"m%d:1","Boot":"b"}`, id(n), n, n))
 		c.place(fmt.Sprintf("web@%d.service", n), n)
 	}
-	c.Local = c.others.units[id(1)]
+	c.Local = here{c.others.units[id(1)]}
 	return c
 }
 

@@ -39,6 +39,8 @@ func (s *Server) resources() []route {
 		{"/state", []method{{get, s.listStates}}},
 		{"/state/*", []method{{get, s.getState}}},
 		{"/watch", []method{{get, s.watch}}},
+		{"/adopt", []method{{post, s.adopt}}},
+		{"/eject", []method{{post, s.eject}}},
 		{"/apply", []method{{post, s.apply}}},
 		{"/rolls", []method{{get, s.listRolls}}},
 		{"/rolls/*", []method{{get, s.getRoll}, {post, s.askRoll}}},

@@ -42,14 +42,13 @@ type Config struct {
 	Patience   time.Duration // for the first answer of the store to a watch; 0 means 3 s
 }
 
-// Local is the logs and statuses of this machine's units.
-type Local interface {
-	unit.LogReader
-	Show(ctx context.Context, w io.Writer, name string) (int, error)
-}
+// Local is what this machine can say and do about its units.
+type Local = peer.Local
 
-// Peers asks other machines for theirs.
+// Peers asks other machines about theirs.
 type Peers interface {
+	Adopt(ctx context.Context, m model.Machine, name string) (text string, err error)
+	Eject(ctx context.Context, m model.Machine, name string) error
 	ReadLog(ctx context.Context, m model.Machine, q peer.Query, emit func(unit.LogEntry) error) error
 	Show(ctx context.Context, m model.Machine, w io.Writer, name string) (int, error)
 }
