@@ -265,7 +265,7 @@ func (p *parts) runAPI(ctx context.Context, ready func()) error {
 	deps := unitshttp.Deps{
 		Store: p.registry, Local: p.local(), Who: p.door.who, Events: p.notes.tell,
 		Problem: p.agent.Problem,
-		Metrics: metrics(p.engine.Stats(), p.registry), Log: p.log,
+		Metrics: metrics(p.engine.Stats(), p.registry, p.notes), Log: p.log,
 	}
 	if p.peerLn != nil {
 		deps.Peers = peer.NewClient(p.identity)

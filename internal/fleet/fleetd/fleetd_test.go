@@ -543,3 +543,24 @@ func TestAdoptAndEject(t *testing.T) {
 		t.Errorf("it is still there: %d", status)
 	}
 }
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	m := c.first()
+	m.do("PUT", "/fleet/v1/machines/2/cordon", `{"drain":true}`)
+	for _, want := range []string{
+		`fleet_machines{state="draining"} 1`, `fleet_machines{state="open"} 1`, `fleet_rolls{state="rolling"} 0`,
+		"fleet_moves_held 0", "fleet_events_kept_total 1", "fleet_events_lost_total 0", "fleet_engine_leader_start_time ",
+	} {
+		m.wait(want, func() bool {
+			_, body, _ := m.do("GET", "/metrics", "")
+			return strings.Contains(body, want)
+		})
+	}
+	m.cable.setCut(true)
+	status, body, _ := m.do("GET", "/metrics", "")
+	if status != 200 || strings.Contains(body, "fleet_machines") || !strings.Contains(body, "fleet_events_lost_total") {
+		t.Errorf("without the store: %d %s", status, body)
+	}
+}

@@ -1,6 +1,7 @@
 package fleetd
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -8,14 +9,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"flotilla/internal/fleet/engine"
+	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
 	"flotilla/internal/fleet/sched"
 )
 
 // metrics serves what the daemon counts, under the classic names where there is
 // one.
-func metrics(e *engine.Stats, r *registry.Registry) http.Handler {
+func metrics(e *engine.Stats, r *registry.Registry, n *notebook) http.Handler {
 	reg := prometheus.NewRegistry()
+	reg.MustRegister(clusterMetrics{r})
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fleet", Name: name, Help: help}, value))
 	}
@@ -44,6 +47,10 @@ func metrics(e *engine.Stats, r *registry.Registry) http.Handler {
 	counter("engine_reconcile_failure_count_total", "Passes that could not be written.", nil, func() float64 {
 		return float64(e.Failures())
 	})
+	counter("events_kept_total", "What requests to this daemon have done, written among the cluster's events.", nil, func() float64 {
+		return float64(n.kept.Load())
+	})
+	counter("events_lost_total", "What there was no room or no store for.", nil, func() float64 { return float64(n.lost.Load()) })
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
@@ -52,4 +59,64 @@ func unixTime(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
+}
+
+// readLimit is how long the store is asked at a scrape.
+const readLimit = 2 * time.Second
+
+// clusterMetrics is what the cluster is doing, read from the store when somebody
+// asks. While the store is away there is none of it.
+type clusterMetrics struct{ *registry.Registry }
+
+var (
+	rollsDesc    = prometheus.NewDesc("fleet_rolls", "Rolls by state; those that have ended are told for a while.", []string{"state"}, nil)
+	machinesDesc = prometheus.NewDesc("fleet_machines", "Machines that are present, by whether units may come (open), may not (cordoned), or leave (draining).", []string{"state"}, nil)
+	heldDesc     = prometheus.NewDesc("fleet_moves_held", "1 while the engine holds moves.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c clusterMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{rollsDesc, machinesDesc, heldDesc} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c clusterMetrics) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	if rolls, err := c.ReadRolls(ctx); err == nil {
+		count := map[model.RollState]int{}
+		for _, r := range rolls {
+			count[r.State]++
+		}
+		for _, s := range []model.RollState{model.Rolling, model.Paused, model.Reverting, model.Done, model.Reverted} {
+			gauge(rollsDesc, count[s], string(s))
+		}
+	}
+	if v, err := c.ReadMachines(ctx); err == nil {
+		count := map[string]int{}
+		for _, m := range v.Machines() {
+			count[openness(m)]++
+		}
+		for _, state := range []string{"open", "cordoned", "draining"} {
+			gauge(machinesDesc, count[state], state)
+		}
+	}
+	if v, err := c.Read(ctx, registry.EngineNotes); err == nil {
+		gauge(heldDesc, min(1, len(v.Hold())))
+	}
+}
+
+func openness(m model.Machine) string {
+	switch {
+	case m.Cordon == nil:
+		return "open"
+	case m.Cordon.Drain:
+		return "draining"
+	}
+	return "cordoned"
 }

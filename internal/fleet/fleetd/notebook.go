@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"flotilla/internal/fleet/model"
@@ -25,6 +26,8 @@ type notebook struct {
 	write func(context.Context, []model.Event) error
 	log   *slog.Logger
 	queue chan model.Event
+
+	kept, lost atomic.Int64 // events, for metrics
 }
 
 func newNotebook(write func(context.Context, []model.Event) error, log *slog.Logger) *notebook {
@@ -36,6 +39,7 @@ func (n *notebook) tell(e model.Event) {
 	select {
 	case n.queue <- e:
 	default:
+		n.lost.Add(1)
 		n.log.Warn("event not kept: too many wait for the store", "what", e.What, "unit", e.Unit, "machine", e.Machine)
 	}
 }
@@ -58,6 +62,7 @@ func (n *notebook) run(ctx context.Context, ready func()) error {
 		left = n.put(limited, n.more(<-n.queue))
 	}
 	if lost := len(left) + len(n.queue); lost > 0 {
+		n.lost.Add(int64(lost))
 		n.log.Warn("events not kept: the store is away", "events", lost)
 	}
 	return nil
@@ -88,8 +93,10 @@ func (n *notebook) put(ctx context.Context, batch []model.Event) []model.Event {
 		err := n.write(ctx, batch)
 		switch {
 		case err == nil:
+			n.kept.Add(int64(len(batch)))
 			return nil
 		case ctx.Err() == nil && !errors.Is(err, registry.ErrAway):
+			n.lost.Add(int64(len(batch)))
 			n.log.Warn("events not kept", "events", len(batch), "err", err)
 			return nil
 		}

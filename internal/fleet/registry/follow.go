@@ -13,9 +13,10 @@ import (
 
 // Scopes of a registry: the prefix of the keys that a reader is interested in.
 const (
-	Everything = ""
-	machines   = "machines/"
-	states     = "states/"
+	Everything  = ""
+	EngineNotes = "engine/" // what an engine says of itself: Hold
+	machines    = "machines/"
+	states      = "states/"
 )
 
 // ScheduleOf is the scope of one machine's schedule.
