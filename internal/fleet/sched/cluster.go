@@ -167,7 +167,7 @@ func (c *Cluster) SetPlacement(p model.Placement) {
 		j.insert(e)
 	}
 	e.exit()
-	e.old = p
+	e.old, e.parsed = p, nil
 	e.rest()
 	c.touch(j)
 }

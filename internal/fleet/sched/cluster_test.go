@@ -55,6 +55,7 @@ func TestTellingChangesIsTellingAll(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		w, c := newWorld(), newTold()
+		w.rolls = true
 		now := 0
 		var lines []string
 		for range 60 {

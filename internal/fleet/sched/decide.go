@@ -225,7 +225,9 @@ func (p *pass) target(e *entry) model.Placement {
 func (p *pass) keeps(e *entry) (had model.Placement, kept bool) {
 	had = e.old
 	if !e.stored {
-		had = e.job.newest()
+		if last := e.job.newest(); last != nil {
+			had = last.old
+		}
 	}
 	switch {
 	case had.Unit == "" || had.Hash == e.job.Hash:
@@ -233,17 +235,38 @@ func (p *pass) keeps(e *entry) (had model.Placement, kept bool) {
 	case e.stored && !e.on.present && p.single(e):
 		return had, true
 	}
-	return had, p.Allow != nil && !p.Allow(e.job.Name, e.on.ID)
+	return had, !p.may(e.job, e.on.ID) && !p.may(e.job, had.Machine)
 }
 
-// newest is the stored entry that was written last; zero if there is none.
-func (j *job) newest() (last model.Placement) {
+// may reports whether j may take its text on a machine. If it may where it is, it may
+// where it goes.
+func (p *pass) may(j *job, machine string) bool { return p.Allow == nil || p.Allow(j.Name, machine) }
+
+// newest is the stored entry that was written last, one that is not leaving if there
+// is one; nil if there is none.
+func (j *job) newest() (last *entry) {
 	for _, e := range j.entries {
-		if e.stored && (last.Unit == "" || e.old.Rev > last.Rev) {
-			last = e.old
+		if !e.stored || last != nil && e.old.Leaving && !last.old.Leaving {
+			continue
+		}
+		if last == nil || last.old.Leaving && !e.old.Leaving || e.old.Rev > last.old.Rev {
+			last = e
 		}
 	}
 	return last
+}
+
+// wear has a unit that may not take its text yet be judged by the one it has, for
+// the time of the pass.
+func (p *pass) wear(j *job) {
+	last := j.newest()
+	if last == nil || j.Bad != "" || j.Req.Global || !j.wanted() || last.old.Hash == j.Hash || p.may(j, last.on.ID) {
+		return
+	}
+	if u := last.asStored(); u.Bad == "" && !u.Req.Global {
+		own := j.Req
+		j.own, j.Req = &own, u.Req
+	}
 }
 
 // differences says in words how a stored entry that stays differs from what it is

@@ -184,6 +184,9 @@ func (p *pass) whyStuck(e *entry, group []*entry) string {
 			all = append(all, p.refusesAny(m, group))
 		}
 	}
+	if len(all) == 0 {
+		return "there is no other machine"
+	}
 	return count(all)
 }
 

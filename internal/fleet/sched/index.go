@@ -27,6 +27,7 @@ type entry struct {
 	fate   fate
 	why    string // why fate is not what it was
 	in     *[]*entry
+	parsed *model.Unit // see asStored
 }
 
 // machine is one that is present, or one that is away and has entries. Its lists
@@ -92,9 +93,10 @@ type job struct {
 	placed   bool // a place has been looked for if it needed one
 	// unseated is set when an ordinary job has been evicted in this pass.
 	unseated bool
-	pending  bool   // a global job that may come to fit a machine by itself
-	told     bool   // there is something to say of it
-	cause    string // why it needs another place, for Why
+	own      *model.Requirements // those of its text, while Req is those of the text it has to keep
+	pending  bool                // a global job that may come to fit a machine by itself
+	told     bool                // there is something to say of it
+	cause    string              // why it needs another place, for Why
 }
 
 // older orders jobs: older requests first, then by name.

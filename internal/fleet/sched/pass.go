@@ -123,15 +123,15 @@ func (p *pass) enlist() {
 		m.each(func(e *entry) { add(e.job) })
 	}
 	for i := 0; i < len(todo); i++ {
-		p.related(todo[i], add)
-	}
-	p.order = todo
-	slices.SortFunc(p.order, older)
-	for _, j := range p.order {
+		j := todo[i]
 		for _, e := range j.entries {
 			e.lift()
 		}
+		p.wear(j)
+		p.related(j, add)
 	}
+	p.order = todo
+	slices.SortFunc(p.order, older)
 }
 
 // related adds the jobs that may have to go when j is judged: those that follow it,
@@ -141,7 +141,7 @@ func (p *pass) related(j *job, add func(*job)) {
 		add(f)
 	}
 	for _, e := range j.entries {
-		if !e.on.present || e.on.prickly == 0 {
+		if !e.on.present || e.on.prickly == 0 && !j.prickly() {
 			continue
 		}
 		for _, other := range e.on.here {
@@ -176,6 +176,9 @@ func (p *pass) restore() {
 		}
 		for _, e := range j.entries {
 			e.exit()
+		}
+		if j.own != nil {
+			j.Req, j.own = *j.own, nil
 		}
 		j.entries = slices.DeleteFunc(j.entries, func(e *entry) bool { return !e.stored })
 		for _, e := range j.entries {

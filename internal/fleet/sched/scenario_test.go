@@ -34,6 +34,7 @@ type world struct {
 	units       map[string]model.Unit
 	placements  map[place]model.Placement
 	states      map[place]model.UnitState
+	rolls       bool     // random stories have rolls in them
 	allow       []string // unit globs; nil: all
 	watch       []string // unit globs
 	asks        []model.Ask

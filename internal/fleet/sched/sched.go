@@ -58,8 +58,9 @@
 // # When a text changes
 //
 // The entries of a unit take a new text when Snapshot.Allow lets them; its desired
-// state and generation they take at once, with the text that they have. A unit that
-// moves before it is allowed to change takes its old text along. Asking for a unit
+// state and generation they take at once, with the text that they have. Until then a
+// unit is judged by the text that it has, and takes it along if it has to move; if it
+// may change where it is, it may change where it goes. Asking for a unit
 // to be watched, or no longer, is by itself no reason to write an entry.
 package sched
 

@@ -46,7 +46,16 @@ func (e *entry) requirements() model.Requirements {
 	case !strings.Contains(e.old.Text, "Singleton"):
 		return model.Requirements{}
 	}
-	return model.NewUnit(e.old.Unit, e.old.Text, e.old.Desired, e.old.Gen).Req
+	return e.asStored().Req
+}
+
+// asStored is the unit that the text of a stored entry makes.
+func (e *entry) asStored() model.Unit {
+	if e.parsed == nil {
+		u := model.NewUnit(e.old.Unit, e.old.Text, e.old.Desired, e.old.Gen)
+		e.parsed = &u
+	}
+	return *e.parsed
 }
 
 // stopped reports whether e's machine is known not to run the unit, now or later.
