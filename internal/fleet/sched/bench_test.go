@@ -136,3 +136,33 @@ func BenchmarkCluster(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkForecast(b *testing.B) {
+	_, w := settled(500, 10_000)
+	s := w.snapshot()
+	id := fmt.Sprintf("%032x", 250)
+	b.Run("what if one of 500 is drained", func(b *testing.B) {
+		for b.Loop() {
+			if f := WhatIf(s, []string{id}, nil); len(f.Moves) == 0 {
+				b.Fatal(f)
+			}
+		}
+	})
+	b.Run("what if one of 500 is lost", func(b *testing.B) {
+		for b.Loop() {
+			if f := WhatIf(s, nil, []string{id}); len(f.Moves) == 0 {
+				b.Fatal(f)
+			}
+		}
+	})
+	b.Run("why, of 10000", func(b *testing.B) {
+		for b.Loop() {
+			Explain(s, "job2.service")
+		}
+	})
+	b.Run("rebalance 10000", func(b *testing.B) {
+		for b.Loop() {
+			Rebalance(s, 10)
+		}
+	})
+}

@@ -54,7 +54,7 @@ type pass struct {
 
 // Decide says how the schedule must change, of all that the cluster has been told.
 // It changes nothing: what was decided has to be told like any other change, and is
-// decided again as long as it is not.
+// decided again as long as it is not. What it returns must not be changed.
 //
 // It takes time for what is not at rest: units that have changed since the last
 // call or whose machine has, and those they are bound to; units that are on no

@@ -5,6 +5,9 @@
 // decisions, and the snapshot they lead to gives none. The order of the lists in a
 // snapshot means nothing.
 //
+// Explain, WhatIf and Rebalance answer questions about a snapshot and decide
+// nothing.
+//
 // A Cluster is for one who decides often: it is told of changes (SetMachine,
 // SetUnit, SetPlacement, SetState and the like with Remove), and its Decide looks
 // only at what they can have changed. It decides what Decide does of a snapshot of
@@ -47,21 +50,31 @@
 //
 // # When a unit moves
 //
-// When its machine no longer fits, at once. When its machine has been away for
-// Policy.MoveAfter, unless moves are held. Either way the old entry is marked as
-// leaving and goes only when the unit is up at its new place: at least one runs.
-// If no other machine fits, a unit whose machine is away stays there, and one whose
-// machine no longer fits is released, except while the only thing in its way is a
-// unit that is about to leave. A unit that cannot be understood (Unit.Bad) is never
-// placed, and never taken away from where it runs.
+// When its machine no longer fits, at once. When its machine has been away for its
+// MoveAfter, or else that of Policy, unless moves are held. When its machine is to be
+// drained, in its turn. When somebody has asked to rebalance, and it evens out two
+// machines by two units at least. Never for any other reason.
+//
+// In each case the old entry is marked as leaving and goes only when the unit is up
+// at its new place: at least one runs. If no other machine fits, a unit whose machine
+// is away or to be drained stays there, and one whose machine no longer fits is
+// released, except while the only thing in its way is a unit that is about to leave.
+// A unit that cannot be understood (Unit.Bad) is never placed, and never taken away
+// from where it runs.
+//
+// A singleton is stopped first: at most one runs. Its entry is rewritten to loaded,
+// with a generation that nobody has asked for, and is released when the machine has
+// said that it has carried that out and that the unit is at rest; or, if the machine
+// is away, when it must have stopped the unit by itself (model.Requirements.Fence).
+// That goes for a unit that was destroyed, too.
 //
 // # When a text changes
 //
 // The entries of a unit take a new text when Snapshot.Allow lets them; its desired
 // state and generation they take at once, with the text that they have. Until then a
 // unit is judged by the text that it has, and takes it along if it has to move; if it
-// may change where it is, it may change where it goes. Asking for a unit
-// to be watched, or no longer, is by itself no reason to write an entry.
+// may change where it is, it may change where it goes. Asking for a unit to be
+// watched, or no longer, is by itself no reason to write an entry.
 package sched
 
 import (
@@ -70,7 +83,8 @@ import (
 	"flotilla/internal/fleet/model"
 )
 
-// Moment is what a Cluster is told anew for each decision.
+// Moment is what a Cluster is told anew for each decision; the fields are those of
+// Snapshot.
 type Moment struct {
 	Now, LeaderSince time.Time
 	Policy           Policy
