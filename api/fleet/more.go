@@ -166,6 +166,12 @@ type RebalanceRequest struct {
 	Max    int  `json:"max,omitempty"`    // units to move; 0: one
 }
 
+// Engine is the answer to GET /engine: who decides for the cluster.
+type Engine struct {
+	Held   string `json:"held,omitempty"`   // why all moves are held; empty: they are not
+	Leader string `json:"leader,omitempty"` // id of the machine whose engine leads; empty: none does
+}
+
 // Event is something that happened, for people: a line of GET /events.
 type Event struct {
 	At      time.Time `json:"at,omitzero"`

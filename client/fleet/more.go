@@ -118,6 +118,13 @@ func (c *Client) Rebalance(ctx context.Context, r api.RebalanceRequest) (api.Wha
 	return out, err
 }
 
+// Engine returns which machine's engine decides, and why it holds moves if it does.
+func (c *Client) Engine(ctx context.Context) (api.Engine, error) {
+	var out api.Engine
+	err := c.get(ctx, "/engine", nil, &out)
+	return out, err
+}
+
 // EventQuery chooses events; empty fields choose all.
 type EventQuery struct {
 	Unit    string    // full unit name

@@ -80,6 +80,15 @@ func (s *Server) askRoll(w http.ResponseWriter, r *http.Request) error {
 	}))
 }
 
+func (s *Server) engine(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.Store.Read(r.Context(), registry.Everything)
+	if err != nil {
+		return err
+	}
+	reply(w, http.StatusOK, fleet.Engine{Leader: v.Leader(), Held: v.Hold()})
+	return nil
+}
+
 // done answers a request that has no more to say than that it was carried out.
 func (s *Server) done(w http.ResponseWriter, err error) error {
 	if err == nil {

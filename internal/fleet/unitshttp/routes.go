@@ -46,6 +46,7 @@ func (s *Server) resources() []route {
 		{"/rolls/*", []method{{get, s.getRoll}, {post, s.askRoll}}},
 		{"/machines/*/cordon", []method{{put, s.cordon}, {remove, s.uncordon}}},
 		{"/logs", []method{{get, s.logs}}},
+		{"/engine", []method{{get, s.engine}}},
 		{"/events", []method{{get, s.events}}},
 		{"/whoami", []method{{get, s.whoami}}},
 	}
