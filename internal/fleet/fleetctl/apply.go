@@ -73,6 +73,7 @@ type applyPlan struct {
 	Diffs   map[string]string `json:"diffs,omitempty"` // unified, by unit
 	Applied bool              `json:"applied"`
 	units   map[string]local
+	failed  map[string]bool // units that are to run and failed: they are started again
 }
 
 func (s *session) doApply(ctx context.Context, a *applying, args []string) error {
@@ -208,6 +209,9 @@ func (s *session) plan(ctx context.Context, c *fleet.Client, req api.ApplyReques
 		return nil, s.applyError(p, err)
 	}
 	p.Changes = list(report.Changes)
+	if err := p.findFailed(ctx, c, req.Units); err != nil {
+		return nil, sentence(noUnits, err)
+	}
 	texts := make([]unitfile.Bundle, len(p.Changes))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
@@ -230,6 +234,46 @@ func (s *session) plan(ctx context.Context, c *fleet.Client, req api.ApplyReques
 		}
 	}
 	return p, nil
+}
+
+// findFailed notes which of the units have failed though they are to run. Those whose
+// text stays are started again; so are those that get another one, and instances.
+func (p *applyPlan) findFailed(ctx context.Context, c *fleet.Client, asked []api.Unit) error {
+	p.failed = map[string]bool{}
+	if !slices.ContainsFunc(asked, func(u api.Unit) bool { return u.DesiredState == launched || unitfile.IsTemplate(u.Name) }) {
+		return nil
+	}
+	states, err := c.States(ctx, fleet.StateFilter{})
+	down := map[string]bool{}
+	for _, st := range states {
+		down[st.Name] = down[st.Name] || st.SystemdActiveState == "failed"
+	}
+	for i, change := range p.Changes {
+		for _, name := range append([]string{change.Name}, change.Instances...) {
+			if down[name] && (name != change.Name || change.DesiredState == launched) {
+				p.failed[name] = true
+			}
+		}
+		if p.failed[change.Name] && change.Action == api.ActionUnchanged {
+			p.Changes[i].Action = api.ActionStart
+		}
+	}
+	return err
+}
+
+// startFailed asks anew for what has failed to be started; what was created or asked
+// to start by the request itself need not be.
+func (s *session) startFailed(ctx context.Context, p *applyPlan, pic *picture) error {
+	var errs []error
+	for _, name := range sortedKeys(p.failed) {
+		if pic.units[name].DesiredState != launched {
+			continue
+		}
+		if _, err := s.client.Put(ctx, api.Unit{Name: name, DesiredState: launched}); err != nil {
+			errs = append(errs, sentence("Error starting units: %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // applyError words what the server refused: every problem, under the file that it is
@@ -275,8 +319,17 @@ func (s *session) carryOut(ctx context.Context, a *applying, p *applyPlan, req a
 	if err != nil {
 		return s.applyError(p, err)
 	}
-	p.Changes, p.Applied = list(report.Changes), true
-	return s.followChanges(ctx, &a.action, w, report)
+	p.Applied = true
+	if err := s.startFailed(ctx, p, w.pic); err != nil {
+		return s.each("", err)
+	}
+	for i, c := range report.Changes { // as it was planned: the server does not count failures
+		if c.Action == api.ActionUnchanged && p.failed[c.Name] {
+			report.Changes[i].Action = api.ActionStart
+		}
+	}
+	p.Changes = list(report.Changes)
+	return s.followChanges(ctx, &a.action, w, report, p.failed)
 }
 
 // show prints the plan as a table, and the differences.
@@ -296,8 +349,8 @@ func (p *applyPlan) show(s *session) {
 }
 
 // followChanges waits for what a request has changed, as start and stop do, and for
-// the rolls that it began.
-func (s *session) followChanges(ctx context.Context, a *action, w *watching, report api.ApplyReport) error {
+// the rolls that it began. Units in again have been asked to start once more.
+func (s *session) followChanges(ctx context.Context, a *action, w *watching, report api.ApplyReport, again map[string]bool) error {
 	var requests []*request
 	for _, c := range report.Changes {
 		names := []string{c.Name}
@@ -309,6 +362,9 @@ func (s *session) followChanges(ctx context.Context, a *action, w *watching, rep
 		}
 		for _, name := range names {
 			if r := s.changed(ctx, name, c, w.pic); r != nil {
+				if again[name] {
+					r.before, r.failedBefore = w.pic.units[name].Generation, true
+				}
 				requests = append(requests, r)
 			}
 		}

@@ -99,6 +99,7 @@ func (s *session) root() *cobra.Command {
 		s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(),
 		s.apply(), s.rolls(), s.roll(), s.history(), s.rollback(),
 		s.cordon(), s.uncordon(), s.drain(), s.why(), s.whatIf(), s.rebalance(), s.adopt(), s.eject(),
+		s.events(), s.logs(), s.doctor(),
 		s.cat(), s.status(), s.journal(), s.ssh(), s.fdForward(), s.verify(), s.version())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -205,19 +205,30 @@ func (s *session) doRollback(ctx context.Context, r *rollingBack, args []string)
 		return sentence("Error rolling back unit %s: %w", name, err)
 	}
 	s.say("Unit %s has the text of version %d again", name, to.Seq)
-	return s.followChanges(ctx, &r.action, w, report)
+	return s.followChanges(ctx, &r.action, w, report, nil)
 }
 
 // rollbackTarget is the version that the arguments name, or the newest before the
-// present one with another text; of a unit that is gone it is the last.
+// present one with another text that did not have to be taken back; of a unit that is
+// gone it is the last.
 func rollbackTarget(versions []api.Version, present int, args []string) (api.Version, error) {
 	if len(args) > 0 {
 		return versionNamed(versions, args[0])
 	}
+	spoilt := map[string]bool{} // hashes of texts that a roll went back from
+	if present >= 0 {
+		spoilt[versions[present].Hash] = true
+	}
+	for i := 1; i < len(versions); i++ {
+		if strings.HasPrefix(versions[i-1].Why, "reverted") {
+			spoilt[versions[i].Hash] = true
+		}
+	}
 	for _, v := range versions[present+1:] {
-		if present < 0 || v.Hash != versions[present].Hash {
+		if !spoilt[v.Hash] {
 			return v, nil
 		}
 	}
-	return api.Version{}, errors.New("there is no version before the present one")
+	return api.Version{}, fault.Hint(errors.New("there is no version before the present one"),
+		"'fleetctl history UNIT' has those that there are; name one to go to it all the same")
 }

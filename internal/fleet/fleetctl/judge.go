@@ -133,7 +133,10 @@ func judgeRoll(r api.Roll) verdict {
 	case "paused":
 		return verdict{busy: true, text: fmt.Sprintf("somebody to resume the roll of %s, %d of %d changed ('fleetctl roll resume %s')", r.Group, r.Changed, r.Total, r.Group)}
 	}
-	return verdict{busy: true, text: fmt.Sprintf("the roll of %s, %d of %d changed%s", r.Group, r.Changed, r.Total, why)}
+	if why == "" {
+		why = fmt.Sprintf(": %d of %d changed", r.Changed, r.Total)
+	}
+	return verdict{busy: true, text: "the roll of " + r.Group + why}
 }
 
 // judgeGlobal says whether every machine that is present has a global unit's new text.

@@ -303,12 +303,19 @@ func selected[T any](rows []T, name func(T) string, args []string) ([]T, error) 
 
 func (s *session) listUnits() *cobra.Command {
 	l := &listing{}
+	live := false
 	cmd := &cobra.Command{
 		Use:               "list-units [UNIT|PATTERN...]",
 		Short:             "list what machines report of the units they hold",
 		ValidArgsFunction: s.completeUnits,
-		RunE:              s.reporting(func(ctx context.Context, args []string) error { return s.doListUnits(ctx, l, args) }),
+		RunE: s.reporting(func(ctx context.Context, args []string) error {
+			if live {
+				return s.liveUnits(ctx, l, args)
+			}
+			return s.doListUnits(ctx, l, args)
+		}),
 	}
+	cmd.Flags().BoolVarP(&live, "watch", "w", false, "go on with what changes, until interrupted")
 	l.flags(cmd, []string{"unit", "machine", "active", "sub"}, "unit,load,active,sub,machine,hash,message")
 	return cmd
 }

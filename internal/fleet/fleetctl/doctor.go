@@ -1,0 +1,317 @@
+package fleetctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	api "flotilla/api/fleet"
+	"flotilla/client/fleet"
+	"flotilla/internal/cli"
+	"flotilla/internal/fault"
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/unitfile"
+)
+
+// The levels of a finding.
+const (
+	levelOK   = "ok"
+	levelWarn = "warn" // deserves a look
+	levelBad  = "bad"
+)
+
+// finding is one line of doctor.
+type finding struct {
+	Check string   `json:"check"`
+	Level string   `json:"level"`          // ok, warn or bad
+	Says  string   `json:"says"`           // what was found
+	Each  []string `json:"each,omitempty"` // one by one: units, machines
+	Try   string   `json:"try,omitempty"`  // what to do about it
+}
+
+// slowRoll is how long a roll may take before it is looked at.
+const slowRoll = 10 * time.Minute
+
+// maxEach is how many units or machines a finding names on the screen.
+const maxEach = 5
+
+func (s *session) doctor() *cobra.Command {
+	f := &format{}
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "look for what is wrong with the cluster, and say what to do about it",
+		Long: "Look for what is wrong with the cluster, and say what to do about it. The exit code is 1 if\n" +
+			"something is bad; what only deserves a look (warn) leaves it 0.\n\n" +
+			"  fleetctl doctor\n" +
+			"  fleetctl doctor -o json | jq '.[] | select(.level != \"ok\")'",
+		Args: noArgs,
+		RunE: s.reporting(func(ctx context.Context, _ []string) error { return s.doDoctor(ctx, f) }),
+	}
+	f.flags(cmd, "text|json")
+	return cmd
+}
+
+func (s *session) doDoctor(ctx context.Context, f *format) error {
+	asJSON, err := f.asJSON("text")
+	if err != nil {
+		return err
+	}
+	c, err := s.api()
+	if err != nil {
+		return err
+	}
+	findings := examine(ctx, c, time.Now())
+	if asJSON {
+		err = cli.JSON(s.env.Stdout, findings)
+	} else {
+		s.sayFindings(findings)
+	}
+	if slices.ContainsFunc(findings, func(f finding) bool { return f.Level == levelBad }) {
+		return errors.Join(err, fault.Code(fault.ExitFailed, fault.ErrSilent))
+	}
+	return err
+}
+
+func (s *session) sayFindings(findings []finding) {
+	colour := s.colours()
+	shades := map[string]string{levelOK: green, levelWarn: yellow, levelBad: red}
+	for _, f := range findings {
+		s.say("%s  %-9s %s", colour(shades[f.Level], fmt.Sprintf("%-4s", f.Level)), f.Check, f.Says)
+		for _, e := range f.Each[:min(len(f.Each), maxEach)] {
+			s.say("                %s", e)
+		}
+		if more := len(f.Each) - maxEach; more > 0 {
+			s.say("                ... and %d more (-o json has all)", more)
+		}
+		if f.Try != "" {
+			s.say("                try: %s", f.Try)
+		}
+	}
+}
+
+// evidence is what doctor has been told.
+type evidence struct {
+	now      time.Time
+	machines []api.Machine
+	units    []api.Unit
+	states   []api.UnitState
+	rolls    []api.Roll
+	engine   *api.Engine // nil: the server cannot say
+}
+
+// examine asks the server for everything that there is to judge. When it does not
+// answer, that is the finding.
+func examine(ctx context.Context, c *fleet.Client, now time.Time) []finding {
+	e := evidence{now: now}
+	start := time.Now()
+	var err error
+	if e.machines, err = c.MachinesUsed(ctx); err != nil {
+		return []finding{unreachable(c, err)}
+	}
+	took := time.Since(start)
+	e.units, err = c.Units(ctx)
+	if err == nil {
+		e.states, err = c.States(ctx, fleet.StateFilter{})
+	}
+	if err == nil {
+		if e.rolls, err = c.Rolls(ctx); isClassic(err) {
+			err = nil
+		}
+	}
+	if err == nil {
+		var engine api.Engine
+		if engine, err = c.Engine(ctx); err == nil {
+			e.engine = &engine
+		} else if isClassic(err) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return []finding{unreachable(c, err)}
+	}
+	findings := []finding{{Check: "api", Level: levelOK, Says: fmt.Sprintf("%s answers in %s, and its store answers", c.Endpoint(), took.Round(time.Millisecond))}}
+	return append(findings, judgeEvidence(e)...)
+}
+
+func unreachable(c *fleet.Client, err error) finding {
+	f := finding{Check: "api", Level: levelBad, Says: err.Error(), Try: strings.Join(append(fault.Hints(err), apiHints(err)...), "; ")}
+	var e *fleet.Error
+	if errors.As(err, &e) && e.Code != 0 {
+		f.Check, f.Says = "store", fmt.Sprintf("%s answers, and cannot do its work: %v", c.Endpoint(), err)
+	}
+	return f
+}
+
+// judgeEvidence says what is wrong. It depends on nothing but the evidence.
+func judgeEvidence(e evidence) []finding {
+	findings := []finding{}
+	for _, judge := range []func(evidence) finding{
+		judgeEngine, judgeMachines, judgeCordons, judgeVersions, judgeFailed, judgeUnplaced, judgeRolls,
+	} {
+		if f := judge(e); f.Says != "" {
+			findings = append(findings, f)
+		}
+	}
+	return findings
+}
+
+func judgeEngine(e evidence) finding {
+	f := finding{Check: "engine", Level: levelOK}
+	switch {
+	case e.engine == nil:
+		f.Level, f.Says = levelWarn, "this server cannot say whether an engine leads"
+	case e.engine.Leader == "":
+		f.Level, f.Says = levelBad, "no engine leads: units that run go on, and nothing is placed or moved"
+		f.Try = "'journalctl -u fleet' on the machines; some fleetd must be running without disable_engine"
+	case e.engine.Held != "":
+		f.Level, f.Says = levelWarn, "moves are held: "+model.OneLine(e.engine.Held)
+		f.Try = "bring the machines back; 'fleetctl events' says since when"
+	default:
+		f.Says = "the one of machine " + shortID(e.engine.Leader, false) + " leads"
+	}
+	return f
+}
+
+// judgeMachines looks for machines that hold units and are not present.
+func judgeMachines(e evidence) finding {
+	present := map[string]bool{}
+	for _, m := range e.machines {
+		present[m.ID] = true
+	}
+	away := map[string]int{}
+	for _, u := range e.units {
+		if u.MachineID != "" && !present[u.MachineID] {
+			away[u.MachineID]++
+		}
+	}
+	f := finding{Check: "machines", Level: levelOK, Says: count(len(e.machines), "machine") + " present"}
+	if len(e.machines) == 0 {
+		f.Level, f.Says, f.Try = levelBad, "no machine is present", "start fleetd on some: 'systemctl start fleet'"
+		return f
+	}
+	for _, id := range sortedKeys(away) {
+		f.Each = append(f.Each, fmt.Sprintf("%s is away, and has %s", shortID(id, false), count(away[id], "unit")))
+	}
+	if len(away) > 0 {
+		f.Level, f.Says = levelBad, f.Says+", "+fmt.Sprint(len(away))+" silent"
+		f.Try = "look at its power, network and 'systemctl status fleet'; its units move if it stays away"
+	}
+	return f
+}
+
+func judgeCordons(e evidence) finding {
+	f := finding{Check: "cordons", Level: levelWarn, Try: "'fleetctl uncordon MACHINE' when the work is done"}
+	for _, m := range e.machines {
+		if c := m.Cordon; c != nil {
+			line := shortID(m.ID, false) + " is " + machineState(m) + " by " + orDash(c.By) + " since " + timeCell(c.At)
+			if c.Why != "" {
+				line += ": " + model.OneLine(c.Why)
+			}
+			f.Each = append(f.Each, line)
+		}
+	}
+	if len(f.Each) > 0 {
+		f.Says = count(len(f.Each), "machine") + " to be spared"
+	}
+	return f
+}
+
+func judgeVersions(e evidence) finding {
+	by := map[string][]string{}
+	for _, m := range e.machines {
+		if m.Version != "" {
+			by[m.Version] = append(by[m.Version], shortID(m.ID, false))
+		}
+	}
+	if len(by) < 2 {
+		return finding{}
+	}
+	f := finding{Check: "versions", Level: levelWarn, Says: fmt.Sprintf("%d versions of fleetd", len(by)), Try: "finish the upgrade"}
+	for _, v := range sortedKeys(by) {
+		f.Each = append(f.Each, v+": "+strings.Join(by[v], " "))
+	}
+	return f
+}
+
+// judgeFailed looks for units that are to run and failed, or are not healthy.
+func judgeFailed(e evidence) finding {
+	wanted := map[string]string{}
+	for _, u := range e.units {
+		wanted[u.Name] = u.DesiredState
+	}
+	f := finding{Check: "units", Level: levelOK, Says: count(len(e.units), "unit") + ", none failed"}
+	failedUnits := map[string]bool{}
+	for _, st := range e.states {
+		again := st.SystemdSubState == "auto-restart"
+		if st.SystemdActiveState != "failed" && !again && !cannotLoad(st) || wanted[st.Name] == "" {
+			continue
+		}
+		line := st.Name + " on " + shortID(st.MachineID, false) + ": " + activity(st)
+		if cannotLoad(st) {
+			line = st.Name + " on " + shortID(st.MachineID, false) + ": " + st.SystemdLoadState
+		}
+		if st.Message != "" {
+			line += ": " + model.OneLine(st.Message)
+		}
+		f.Each = append(f.Each, line)
+		failedUnits[st.Name] = true
+	}
+	if len(f.Each) > 0 {
+		f.Level, f.Says = levelBad, fmt.Sprintf("%d of %s failed", len(failedUnits), count(len(e.units), "unit"))
+		f.Try = "'fleetctl logs UNIT' says why; 'fleetctl start UNIT' tries again"
+	}
+	return f
+}
+
+// judgeUnplaced looks for units that are to be somewhere and are nowhere.
+func judgeUnplaced(e evidence) finding {
+	f := finding{Check: "placing", Level: levelOK, Says: "every unit that is to be on a machine is on one"}
+	undecided := 0
+	for _, u := range e.units {
+		if u.DesiredState == inactive || u.CurrentState == "" || u.MachineID != "" || unitfile.IsTemplate(u.Name) {
+			continue
+		}
+		if u.Reason == "" {
+			undecided++
+		}
+		f.Each = append(f.Each, u.Name+": "+first(model.OneLine(u.Reason), "nobody has decided yet"))
+	}
+	if len(f.Each) > 0 {
+		f.Level, f.Says = levelBad, count(len(f.Each), "unit")+" on no machine"
+		f.Try = "'fleetctl why UNIT' says what each machine lacks"
+	}
+	if undecided > 0 && undecided == len(f.Each) {
+		f.Try = "look again in a few seconds; if it stays so no engine decides: 'journalctl -u fleet'"
+	}
+	return f
+}
+
+func judgeRolls(e evidence) finding {
+	f := finding{Check: "rolls", Level: levelOK, Says: "no change is under way"}
+	for _, r := range e.rolls {
+		line := fmt.Sprintf("%s is %s, %d of %d changed", r.Group, r.State, r.Changed, r.Total)
+		if r.Why != "" {
+			line += ": " + model.OneLine(r.Why)
+		}
+		switch {
+		case r.State == "reverted" && r.Failed != "":
+			line = fmt.Sprintf("%s went back at %s: %s", r.Group, timeCell(r.Ended), model.OneLine(r.Why))
+		case r.Final():
+			continue
+		case r.State == "rolling" && e.now.Sub(r.Started) < slowRoll:
+			f.Says = "changes are under way"
+			continue
+		}
+		f.Each = append(f.Each, line)
+	}
+	if len(f.Each) > 0 {
+		f.Level, f.Says = levelWarn, count(len(f.Each), "change")+" stuck or gone back"
+		f.Try = "'fleetctl roll resume|revert GROUP'; 'fleetctl history UNIT' has the texts"
+	}
+	return f
+}

@@ -1,0 +1,65 @@
+package fleetctl
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	api "flotilla/api/fleet"
+)
+
+func TestJudgeEvidence(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	healthy := func() evidence {
+		return evidence{
+			now:      now,
+			engine:   &api.Engine{Leader: "aaaaaaaabbbb"},
+			machines: []api.Machine{{ID: "m1", Version: "1.0"}, {ID: "m2", Version: "1.0"}},
+			units: []api.Unit{
+				{Name: "a.service", DesiredState: launched, CurrentState: launched, MachineID: "m1"},
+				{Name: "web@.service", DesiredState: inactive, CurrentState: inactive},
+				{Name: "g.service", DesiredState: launched},
+			},
+			states: []api.UnitState{{Name: "a.service", MachineID: "m1", SystemdActiveState: "active", SystemdSubState: "running", SystemdLoadState: loaded}},
+			rolls:  []api.Roll{{Group: "a.service", State: "done"}, {Group: "b.service", State: "rolling", Started: now.Add(-time.Minute)}},
+		}
+	}
+	for name, test := range map[string]struct {
+		spoil func(*evidence)
+		want  string // the findings that are not ok
+	}{
+		"healthy":      {func(*evidence) {}, ""},
+		"no leader":    {func(e *evidence) { e.engine.Leader = "" }, "bad engine"},
+		"old server":   {func(e *evidence) { e.engine = nil }, "warn engine"},
+		"held":         {func(e *evidence) { e.engine.Held = "3 of 5 machines are away" }, "warn engine"},
+		"no machines":  {func(e *evidence) { e.machines = nil }, "bad machines"},
+		"silent":       {func(e *evidence) { e.units[0].MachineID = "m3" }, "bad machines"},
+		"cordoned":     {func(e *evidence) { e.machines[0].Cordon = &api.Cordon{Why: "disk"} }, "warn cordons"},
+		"versions":     {func(e *evidence) { e.machines[0].Version = "1.1" }, "warn versions"},
+		"failed":       {func(e *evidence) { e.states[0].SystemdActiveState = "failed" }, "bad units"},
+		"trying again": {func(e *evidence) { e.states[0].SystemdSubState = "auto-restart" }, "bad units"},
+		"not loaded":   {func(e *evidence) { e.states[0].SystemdLoadState = "bad-setting" }, "bad units"},
+		"nobody's":     {func(e *evidence) { e.states[0].Name, e.states[0].SystemdActiveState = "x.service", "failed" }, ""},
+		"unplaced": {func(e *evidence) {
+			e.units[0].MachineID, e.units[0].CurrentState, e.units[0].Reason = "", inactive, "no room"
+		}, "bad placing"},
+		"stuck":    {func(e *evidence) { e.rolls[1].Started = now.Add(-time.Hour) }, "warn rolls"},
+		"paused":   {func(e *evidence) { e.rolls[1].State = "paused" }, "warn rolls"},
+		"reverted": {func(e *evidence) { e.rolls[0].State, e.rolls[0].Failed = "reverted", "a.service" }, "warn rolls"},
+	} {
+		e := healthy()
+		test.spoil(&e)
+		var got []string
+		for _, f := range judgeEvidence(e) {
+			if f.Level != levelOK {
+				got = append(got, f.Level+" "+f.Check)
+			}
+			if f.Level == levelBad && f.Try == "" {
+				t.Errorf("%s: %s is bad, and nothing is said to try", name, f.Check)
+			}
+		}
+		if strings.Join(got, ", ") != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
