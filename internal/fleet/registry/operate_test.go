@@ -436,7 +436,7 @@ func TestBadOperationRecords(t *testing.T) {
 			t.Errorf("%s is good", c.Path())
 		}
 	}
-	if len(changes) != 5 || len(v.Rolls()) != 0 || v.Cordon("m") == nil || v.Cordon("m").Drain || len(v.Asks()) != 1 {
+	if len(changes) != 5 || len(v.Rolls()) != 2 || v.Rolls()[0].State != "" || v.Cordon("m") == nil || v.Cordon("m").Drain || len(v.Asks()) != 1 {
 		t.Errorf("%v %+v %+v", v.Rolls(), v.Cordon("m"), v.Asks())
 	}
 }

@@ -73,16 +73,18 @@ func encodeRoll(r model.Roll) []byte {
 }
 
 // decodeRoll leaves out texts that are not what they are said to be: a revert would
-// put them back.
+// put them back. Beside an error it returns a roll of no state, with its revision, so
+// that the next one can be written in its place.
 func decodeRoll(k Key, value []byte, rev int64) (model.Roll, error) {
+	bad := model.Roll{Group: k.Group, Why: "its record cannot be read", Rev: rev}
 	var rec rollRecord
 	if err := json.Unmarshal(value, &rec); err != nil {
-		return model.Roll{}, err
+		return bad, err
 	}
 	switch rec.State {
 	case model.Rolling, model.Paused, model.Reverting, model.Done, model.Reverted:
 	default:
-		return model.Roll{}, fmt.Errorf("a roll is not %q", rec.State)
+		return bad, fmt.Errorf("a roll is not %q", rec.State)
 	}
 	for hash, text := range rec.Texts {
 		if unitfile.HashText(text) != hash {

@@ -222,10 +222,7 @@ func (v *View) setOperation(k Key, r record) error {
 	case KindCordon:
 		v.cordons[k.Machine], err = decodeCordon(r.value)
 	case KindRoll:
-		var roll model.Roll
-		if roll, err = decodeRoll(k, r.value, r.rev); err == nil {
-			v.rolls[k.Group] = roll
-		}
+		v.rolls[k.Group], err = decodeRoll(k, r.value, r.rev)
 	case KindAsk:
 		v.asks[k.ID], err = decodeAsk(k, r.value)
 	case KindDestroyed:

@@ -1,0 +1,49 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"flotilla/internal/fleet/model"
+	"flotilla/internal/unitfile"
+)
+
+// What is too large for one message to the store is written in several, whether it
+// is the store or the client that says so.
+func TestApplyMoreThanOneMessageHolds(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	var ws []UnitWrite
+	for i := range 30 {
+		s := "[Service]\nExecStart=/bin/web\n" + strings.Repeat("Environment=x="+strings.Repeat("x", 1000)+"\n", 50)
+		ws = append(ws, UnitWrite{
+			Name: fmt.Sprintf("web@%d.service", i), Text: Text{Canonical: s, Hash: unitfile.HashText(s)}, Want: model.Loaded,
+		})
+	}
+	if err := r.Apply(ctx, ws, "ann", "large"); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := r.Read(ctx, Everything); err != nil || len(v.Units()) != len(ws) {
+		t.Errorf("%d units, %v", len(v.Units()), err)
+	}
+}
+
+// The record of a roll that nobody can read does not keep the next roll from being
+// written down.
+func TestABadRollRecordIsWrittenAnew(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	if _, err := r.client.Put(ctx, r.key(Key{Kind: KindRoll, Group: "web@.service"}), `{"state":"from a later version"}`); err != nil {
+		t.Fatal(err)
+	}
+	v, err := r.Read(ctx, Everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, ok := v.Roll("web@.service")
+	if !ok || was.State != "" {
+		t.Errorf("the view holds %+v, %v", was, ok)
+	}
+	if _, err := r.WriteRolls(ctx, lead(t, r), []model.Roll{{Group: "web@.service", State: model.Rolling, Rev: was.Rev}}, nil); err != nil {
+		t.Error(err)
+	}
+}
