@@ -218,9 +218,13 @@ func TestIdleEngineWritesNothing(t *testing.T) {
 			s.report("")
 		}
 		rev, events := s.rev, len(s.events)
-		time.Sleep(24 * time.Hour)
+		time.Sleep(6 * 24 * time.Hour)
 		if s.rev != rev || len(s.events) != events {
-			t.Errorf("%d writes and %d events in a day", s.rev-rev, len(s.events)-events)
+			t.Errorf("%d writes and %d events in six days", s.rev-rev, len(s.events)-events)
+		}
+		time.Sleep(2 * 24 * time.Hour)
+		if s.get("roll/web@.service") != "" {
+			t.Error("the record of the roll stays")
 		}
 	})
 }

@@ -81,7 +81,7 @@ func (t *term) greet(now time.Time) {
 // change. A roll whose record cannot be written changes nothing, and keeps nothing
 // else from being decided.
 func (t *term) roll(ctx context.Context, m *sched.Moment) (rollout.Result, error) {
-	s, revs := t.picture.rolls(t.view, m.Now)
+	s, revs := t.picture.rolls(t.view, m.Now, m.Now.Sub(t.tidied) >= tidyEvery)
 	s.LeaderSince, s.Lost = m.LeaderSince, m.Lost
 	s.Present = func(machine string) bool { _, ok := t.view.Machine(machine); return ok }
 	plan := rollout.Plan(s)

@@ -20,6 +20,7 @@ type picture struct {
 	// their entries have another text than their unit, by model.RollKey.
 	groups map[string]map[string]bool
 	differ map[string]map[string]bool
+	live   map[string]bool // groups whose roll goes on
 	// trouble is what was last seen to be wrong with a unit on a machine.
 	trouble map[string]string
 }
@@ -29,7 +30,11 @@ type picture struct {
 func (p *picture) redraw(v *registry.View, now time.Time) []model.Event {
 	known := p.trouble
 	*p = picture{
-		groups: map[string]map[string]bool{}, differ: map[string]map[string]bool{}, trouble: map[string]string{},
+		groups: map[string]map[string]bool{}, differ: map[string]map[string]bool{},
+		live: map[string]bool{}, trouble: map[string]string{},
+	}
+	for _, r := range v.Rolls() {
+		p.roll(v, r.Group)
 	}
 	for _, m := range v.Machines() {
 		p.cluster.SetMachine(m)
@@ -74,6 +79,8 @@ func (p *picture) draw(v *registry.View, c registry.Change, now time.Time) []mod
 			p.cluster.RemovePlacement(c.Unit, c.Machine)
 		}
 		p.compare(v, c.Unit, c.Machine)
+	case registry.KindRoll:
+		p.roll(v, c.Group)
 	case registry.KindState:
 		return p.state(v, c.Unit, c.Machine, now)
 	}
@@ -91,6 +98,15 @@ func (p *picture) unit(v *registry.View, name string) {
 	}
 	for _, e := range v.PlacementsOf(name) {
 		p.compare(v, name, e.Machine)
+	}
+}
+
+// roll notes whether the roll of a group goes on.
+func (p *picture) roll(v *registry.View, group string) {
+	if r, ok := v.Roll(group); ok && !r.State.Final() {
+		p.live[group] = true
+	} else {
+		delete(p.live, group)
 	}
 }
 
@@ -141,22 +157,26 @@ func troubleOf(s model.UnitState) (what, why string) {
 }
 
 // rolls is what rollout has to look at: the groups of which an entry has not got its
-// text, and those that have a roll which is going on or long over. The revisions of
-// the units' objects are older than the snapshot, or as old: what has changed since
-// is not overwritten.
-func (p *picture) rolls(v *registry.View, now time.Time) (s rollout.Snapshot, revs map[string]int64) {
+// text, those whose roll goes on and, with old, those whose roll is long over. The
+// revisions of the units' objects are older than the snapshot, or as old: what has
+// changed since is not overwritten.
+func (p *picture) rolls(v *registry.View, now time.Time, old bool) (s rollout.Snapshot, revs map[string]int64) {
 	s.Now, revs = now, map[string]int64{}
-	names := map[string]bool{}
+	names := maps.Clone(p.live)
 	for group := range p.differ {
 		names[group] = true
 	}
-	for _, r := range v.Rolls() {
-		if names[r.Group] || rollout.Due(r, now) {
-			names[r.Group] = true
-			s.Rolls = append(s.Rolls, r)
+	if old {
+		for _, r := range v.Rolls() {
+			if rollout.Due(r, now) {
+				names[r.Group] = true
+			}
 		}
 	}
 	for _, group := range slices.Sorted(maps.Keys(names)) {
+		if r, ok := v.Roll(group); ok {
+			s.Rolls = append(s.Rolls, r)
+		}
 		for _, name := range slices.Sorted(maps.Keys(p.groups[group])) {
 			revs[name] = v.ObjectRev(name)
 			if u, ok := v.Unit(name); ok {
