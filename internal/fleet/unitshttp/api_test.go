@@ -3,6 +3,7 @@ package unitshttp
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -227,6 +228,34 @@ func TestServerHeaderAndDiscovery(t *testing.T) {
 	s.ServeHTTP(w, httptest.NewRequest("POST", "/fleet/v1/discovery", nil))
 	if w.Code != 400 {
 		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+// Clients were generated from the description of version 1: it stays as it is.
+func TestDiscoveryStays(t *testing.T) {
+	if got := fmt.Sprintf("%x", sha256.Sum256(discoveryDocument)); got != "d9ca6d9951d456fddb86a4dc6c9fd0e70367b8aad7fd2d1076a055a700548b4f" {
+		t.Errorf("the document has the hash %s", got)
+	}
+}
+
+// A machine that takes no part in the cluster says so whatever is asked of it, and
+// changes nothing.
+func TestTakesNoPart(t *testing.T) {
+	s := New(Config{}, Deps{
+		Log: slog.New(slog.DiscardHandler),
+		Who: func(*http.Request) (access.Who, error) { return access.Who{Role: access.Admin}, nil },
+		Problem: func() error {
+			return fault.Hint(errors.New("the machine id is in use by m2"), "give one of them another")
+		},
+	})
+	for _, r := range append(s.resources(), route{path: "", methods: []method{{"GET", nil}}}, route{path: "/nothing", methods: []method{{"PUT", nil}}}) {
+		for _, m := range r.methods {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest(m.verb, "/fleet/v1"+r.path, strings.NewReader("{}")))
+			if w.Code != 503 || !strings.Contains(w.Body.String(), "in use by m2") || !strings.Contains(w.Body.String(), `"hint"`) {
+				t.Errorf("%s %s: %d %s", m.verb, r.path, w.Code, w.Body)
+			}
+		}
 	}
 }
 
