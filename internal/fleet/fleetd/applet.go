@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -213,7 +214,7 @@ func (p *program) run(ctx context.Context) error {
 	go frugal(ctx, p.env)
 	d := New(p.cfg, Deps{
 		Manager: init.manager, Log: init.log, Epoch: init.epoch, Logger: log,
-		Listeners: listeners, Reload: p.reloads(ctx, log),
+		Listeners: listeners, Reload: p.reloads(ctx, log), Dump: p.dumps(ctx),
 	})
 	return d.Run(ctx, func() {
 		if err := lifecycle.Notify("READY=1"); err != nil {
@@ -295,4 +296,27 @@ func (p *program) again() (Config, error) {
 	q.set.SameFlags(p.set)
 	err := q.load()
 	return q.cfg, err
+}
+
+// dumps asks for a dump on stdout at each SIGUSR1, which would end the process
+// otherwise.
+func (p *program) dumps(ctx context.Context) <-chan io.Writer {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	out := make(chan io.Writer)
+	go func() {
+		defer signal.Stop(asked)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-asked:
+			}
+			select {
+			case out <- p.env.Stdout:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
 }

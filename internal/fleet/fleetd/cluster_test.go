@@ -46,6 +46,7 @@ type machine struct {
 	epoch int
 	// reload delivers new configurations to the daemon.
 	reload chan Config
+	dump   chan io.Writer
 }
 
 type stateJSON = fleet.UnitState
@@ -141,7 +142,7 @@ func (c *cluster) add(tune func(*Config)) *machine {
 	m := &machine{
 		cluster: c, name: fmt.Sprintf("m%d", n), id: strings.Repeat(fmt.Sprint(n), 32),
 		dir: filepath.Join(c.dir, fmt.Sprint(n)), units: unitfake.New(), tune: tune,
-		cable: newCable(c.t, strings.TrimPrefix(c.url, "http://")), reload: make(chan Config),
+		cable: newCable(c.t, strings.TrimPrefix(c.url, "http://")), reload: make(chan Config), dump: make(chan io.Writer),
 	}
 	c.machines = append(c.machines, m)
 	m.start()
@@ -201,7 +202,7 @@ func (m *machine) config() Config {
 func (m *machine) start() {
 	m.t.Helper()
 	log := slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("machine", m.name)
-	d := New(m.config(), Deps{Manager: m.units, Log: m.units, Logger: log, Epoch: fmt.Sprint(m.epoch), Reload: m.reload})
+	d := New(m.config(), Deps{Manager: m.units, Log: m.units, Logger: log, Epoch: fmt.Sprint(m.epoch), Reload: m.reload, Dump: m.dump})
 	p, ready := spawn(d.Run)
 	m.run = p
 	m.t.Cleanup(func() { p.stop() })

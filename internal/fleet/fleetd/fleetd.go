@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -35,6 +36,9 @@ type Deps struct {
 	// capacity are taken over while running; the certificates of the API are read
 	// again. nil: never.
 	Reload <-chan Config
+	// Dump delivers where to write, in one line of JSON, what the daemon knows; nil:
+	// nobody asks.
+	Dump <-chan io.Writer
 	// Epoch names one run of the init system: what the agent remembers having
 	// done in another epoch is forgotten, since its units ended with it. Empty:
 	// the kernel's boot id.
@@ -313,6 +317,9 @@ func (p *parts) upkeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case w := <-p.deps.Dump:
+			p.dump(ctx, w)
+			continue
 		case next, ok := <-p.deps.Reload:
 			if !ok {
 				p.deps.Reload = nil

@@ -1,8 +1,10 @@
 package fleetd
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -562,5 +564,31 @@ func TestMetrics(t *testing.T) {
 	status, body, _ := m.do("GET", "/metrics", "")
 	if status != 200 || strings.Contains(body, "fleet_machines") || !strings.Contains(body, "fleet_events_lost_total") {
 		t.Errorf("without the store: %d %s", status, body)
+	}
+}
+
+// What the daemon knows can be asked for, with the store and without.
+func TestDump(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	m := c.first()
+	m.launch("a.service")
+	c.active("a.service")
+	dump := func() string {
+		t.Helper()
+		r, w := io.Pipe()
+		m.dump <- w
+		line, err := bufio.NewReader(r).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	if got := dump(); !strings.Contains(got, `"schedule":[{"unit":"a.service","desired":"launched"`) || !strings.Contains(got, `"hostname":"m1"`) {
+		t.Errorf("got %s", got)
+	}
+	m.cable.setCut(true)
+	if got := dump(); !strings.Contains(got, `"scheduleError":"read the registry: `) || !strings.Contains(got, `"storeAwaySince"`) {
+		t.Errorf("without the store: %s", got)
 	}
 }
