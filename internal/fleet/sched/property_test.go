@@ -50,7 +50,7 @@ func randomCommand(r chance, w *world, now *int) string {
 	switch r.IntN(10) {
 	case 0, 1:
 		return fmt.Sprintf("machine %s role=%s rack=%d%s", id, pick(r, "db", "web"), r.IntN(2),
-			pick(r, "", "", " memory=4G", " memory=2G cores=2", " cordon", " drain", " drain"))
+			pick(r, "", "", " memory=3G", " memory=2G cores=1", " cordon", " drain", " drain"))
 	case 2:
 		if _, ok := w.machines[id]; ok {
 			return "lose " + id

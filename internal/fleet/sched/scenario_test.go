@@ -27,7 +27,7 @@ type world struct {
 	now, leader time.Time
 	policy      Policy
 	seen        int
-	gen, rev    int64
+	rev         int64 // of the store: generations are revisions
 	machines    map[string]model.Machine
 	gone        map[string]model.Machine // lost machines, to come back
 	lost        map[string]time.Time
@@ -124,13 +124,13 @@ func (w *world) command(line string) error {
 	case "unit":
 		w.submit(f[1], f[2:])
 	case "start", "load", "unload":
-		w.gen++
+		w.rev++
 		u, ok := w.units[f[1]]
 		if !ok {
 			break
 		}
 		w.units[f[1]] = model.NewUnit(u.Name, u.Text,
-			map[string]model.State{"start": model.Launched, "load": model.Loaded, "unload": model.Inactive}[f[0]], w.gen)
+			map[string]model.State{"start": model.Launched, "load": model.Loaded, "unload": model.Inactive}[f[0]], w.rev)
 	case "destroy":
 		delete(w.units, f[1])
 	case "is":
@@ -211,7 +211,7 @@ func parseMachine(id string, words []string) (m model.Machine, err error) {
 }
 
 func (w *world) submit(name string, options []string) {
-	w.gen++
+	w.rev++
 	desired := model.Launched
 	text := "[Service]\nExecStart=/bin/true\n"
 	fleet := ""
@@ -228,7 +228,7 @@ func (w *world) submit(name string, options []string) {
 	if fleet != "" {
 		text += "[" + unitfile.FleetSection + "]\n" + fleet
 	}
-	w.units[name] = model.NewUnit(name, text, desired, w.gen)
+	w.units[name] = model.NewUnit(name, text, desired, w.rev)
 }
 
 // tell is a result as scenarios show it.

@@ -78,7 +78,7 @@ func (e *entry) halted() (model.Placement, bool) {
 		return to, false
 	}
 	to.Desired, to.Leaving, to.Restart = model.Loaded, false, false
-	to.Gen++
+	to.Gen = max(e.old.Gen, e.old.Rev, r.gen) + 1
 	return to, true
 }
 
