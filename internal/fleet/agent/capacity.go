@@ -16,14 +16,13 @@ import (
 //
 // Without settings it is what the kernel gives this process: the processors that it
 // may run on and the machine's memory, less where a cgroup that it is in allows less,
-// as a container's does. A setting of more than 0 counts in place of that. Of the
-// memory, reserve bytes are kept back for what the cluster does not run; at least
-// one byte is left, for 0 would mean that nothing is known.
-func Capacity(cores, memory, reserve int64) (milliCores, bytes int64, err error) {
-	return capacity(os.DirFS("/"), runtime.NumCPU(), cores, memory, reserve)
+// as a container's does. A setting of more than 0 counts in place of that. With an
+// error memory is 0: not known.
+func Capacity(cores, memory int64) (milliCores, bytes int64, err error) {
+	return capacity(os.DirFS("/"), runtime.NumCPU(), cores, memory)
 }
 
-func capacity(root fs.FS, processors int, cores, memory, reserve int64) (milliCores, bytes int64, err error) {
+func capacity(root fs.FS, processors int, cores, memory int64) (milliCores, bytes int64, err error) {
 	limits := cgroupLimits(root)
 	if cores <= 0 {
 		cores = int64(processors) * 1000
@@ -33,13 +32,13 @@ func capacity(root fs.FS, processors int, cores, memory, reserve int64) (milliCo
 	}
 	if memory <= 0 {
 		if memory, err = totalMemory(root); err != nil {
-			return 0, 0, err
+			return cores, 0, err
 		}
 		if limits.memory > 0 {
 			memory = min(memory, limits.memory)
 		}
 	}
-	return cores, max(1, memory-max(0, reserve)), nil
+	return cores, memory, nil
 }
 
 // totalMemory is the machine's, in bytes.

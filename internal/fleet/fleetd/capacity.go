@@ -1,14 +1,10 @@
 package fleetd
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"os"
-	"runtime"
 	"strconv"
-	"strings"
 
+	"flotilla/internal/fleet/agent"
 	"flotilla/internal/unitfile"
 )
 
@@ -16,13 +12,8 @@ import (
 // bytes; 0 is not known, which is room for anything. At least a half of each is for
 // units, however much is reserved.
 func (c Config) capacity() (cores, memory int64) {
-	cores, memory = c.Cores, c.Memory
-	if cores == 0 {
-		cores = int64(runtime.NumCPU()) * 1000
-	}
-	if memory == 0 {
-		memory = memoryTotal()
-	}
+	// Without an answer of the kernel memory is 0: not known.
+	cores, memory, _ = agent.Capacity(c.Cores, c.Memory)
 	return cores - min(c.ReserveCores, cores/2), memory - min(c.ReserveMemory, memory/2)
 }
 
@@ -34,29 +25,6 @@ func (c Config) Share(n int) Config {
 	cores, memory := whole.capacity()
 	c.Cores, c.Memory = cores/int64(n), memory/int64(n)
 	return c
-}
-
-// memoryTotal is the machine's memory; 0 if the kernel does not say.
-func memoryTotal() int64 {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	return parseMemTotal(f)
-}
-
-// parseMemTotal reads proc(5)'s meminfo: "MemTotal:       16384 kB".
-func parseMemTotal(r io.Reader) int64 {
-	for scan := bufio.NewScanner(r); scan.Scan(); {
-		f := strings.Fields(scan.Text())
-		if len(f) == 3 && f[0] == "MemTotal:" && f[2] == "kB" {
-			if kib, err := strconv.ParseInt(f[1], 10, 54); err == nil && kib > 0 {
-				return kib << 10
-			}
-		}
-	}
-	return 0
 }
 
 func (c *Config) setCores(v string) error         { return parseCores(v, &c.Cores) }
