@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +18,14 @@ import (
 // store does not want is left out.
 func TestNotebook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var got []string
 		answer := registry.ErrAway
+		set := func(err error) { mu.Lock(); defer mu.Unlock(); answer = err }
+		told := func() string { mu.Lock(); defer mu.Unlock(); return fmt.Sprint(got) }
 		n := newNotebook(func(_ context.Context, es []model.Event) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if answer == nil {
 				for _, e := range es {
 					got = append(got, e.What)
@@ -34,22 +40,22 @@ func TestNotebook(t *testing.T) {
 			n.tell(model.Event{What: fmt.Sprint(i)})
 		}
 		time.Sleep(time.Minute)
-		answer = nil
+		set(nil)
 		time.Sleep(2 * time.Second)
-		if fmt.Sprint(got) != "[0 1 2]" {
-			t.Errorf("after the store is back: %v", got)
+		if told() != "[0 1 2]" {
+			t.Errorf("after the store is back: %v", told())
 		}
-		answer = errors.New("no")
+		set(errors.New("no"))
 		n.tell(model.Event{What: "unwanted"})
 		synctest.Wait()
-		answer = registry.ErrAway
+		set(registry.ErrAway)
 		n.tell(model.Event{What: "last"})
 		synctest.Wait()
 		cancel()
 		time.Sleep(time.Millisecond)
-		answer = nil
-		if err := <-done; err != nil || fmt.Sprint(got) != "[0 1 2 last]" {
-			t.Errorf("at the end: %v, %v", got, err)
+		set(nil)
+		if err := <-done; err != nil || told() != "[0 1 2 last]" {
+			t.Errorf("at the end: %v, %v", told(), err)
 		}
 		for range notesKept + 1 {
 			n.tell(model.Event{What: "nobody reads them"}) // does not block

@@ -3,6 +3,7 @@ package fleetd
 import (
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -51,6 +52,8 @@ func TestNarrowStoreRole(t *testing.T) {
 	as := func(user string, never bool) func(*Config) {
 		return func(cfg *Config) {
 			cfg.EtcdUsername, cfg.EtcdPassword, cfg.DisableEngine = user, passwords[user], never
+			// Logging in takes the store a while, on purpose.
+			cfg.EtcdRequestTimeout, cfg.AgentTTL = 5*time.Second, 10*time.Second
 		}
 	}
 	leader, worker := c.add(as("fleet", false)), c.add(as("worker", true))
