@@ -108,7 +108,7 @@ type plan struct {
 }
 
 // planApply compares intents, in order of name, with what there is. With follow the
-// instances that have the very text of a template get its new one.
+// instances of a template get its new text: see followers.
 func planApply(v *registry.View, intents []intent, follow bool) plan {
 	var p plan
 	named := map[string]bool{}
@@ -119,8 +119,8 @@ func planApply(v *registry.View, intents []intent, follow bool) plan {
 		u, exists := v.Unit(in.name)
 		change, write := in.compare(u, exists)
 		write.Rev = v.ObjectRev(in.name)
-		if follow && change.Action == fleet.ActionChange && unitfile.IsTemplate(in.name) {
-			for _, i := range followers(v, u) {
+		if follow && unitfile.IsTemplate(in.name) {
+			for _, i := range followers(v, in.name, change) {
 				if named[i.Name] {
 					continue
 				}
@@ -158,12 +158,25 @@ func (in intent) compare(u model.Unit, exists bool) (fleet.UnitChange, registry.
 	return change, write
 }
 
-// followers are the instances whose text is that of the template, in order of name.
-func followers(v *registry.View, template model.Unit) []model.Unit {
-	return slices.DeleteFunc(v.Units(), func(u model.Unit) bool {
-		of, ok := unitfile.TemplateOf(u.Name)
-		return !ok || of != template.Name || u.Hash != template.Hash || unitfile.IsTemplate(u.Name)
+// followers are the instances that take over the new text of a template, in order of
+// name: those that have the text it had. A template that is new is followed by all
+// instances if they have one text in common, for then they were made of one file.
+func followers(v *registry.View, template string, change fleet.UnitChange) []model.Unit {
+	if change.Action != fleet.ActionChange && change.Action != fleet.ActionCreate {
+		return nil
+	}
+	instances := slices.DeleteFunc(v.Units(), func(u model.Unit) bool {
+		of, _ := unitfile.TemplateOf(u.Name)
+		return of != template
 	})
+	had := change.FromHash
+	if change.Action == fleet.ActionCreate && len(instances) > 0 {
+		had = instances[0].Hash
+		if slices.ContainsFunc(instances, func(u model.Unit) bool { return u.Hash != had }) {
+			return nil
+		}
+	}
+	return slices.DeleteFunc(instances, func(u model.Unit) bool { return u.Hash != had || had == change.ToHash })
 }
 
 // evicts is what all units together are to push off their machines.
