@@ -70,6 +70,9 @@ type Request struct {
 	// Evicts are the globs of units that those are to push off their machines
 	// (Replaces=): they are changed, too.
 	Evicts []string
+	// Conflicts are the globs of units that those bear no longer beside them
+	// (Conflicts=): where theirs is the older request, the others have to move.
+	Conflicts []string
 }
 
 // Denied is the error of a request that is not allowed.
@@ -99,11 +102,21 @@ func Decide(who Who, r Request) error {
 			who.title(), r.Doing, r.Units[i], who.prefixes())},
 			"that takes the role admin, or a deployer's certificate with a prefix of the name as OU")
 	}
-	if i := slices.IndexFunc(r.Evicts, func(glob string) bool { return !who.owns(literal(glob)) }); i >= 0 {
-		return &Denied{Who: who, Need: Admin, Msg: fmt.Sprintf("%s may not %s: Replaces=%s would push away units outside the names that begin with %s",
-			who.title(), r.Doing, r.Evicts[i], who.prefixes())}
+	if err := keepsOff(who, r, "Replaces", r.Evicts); err != nil {
+		return err
 	}
-	return nil
+	return keepsOff(who, r, "Conflicts", r.Conflicts)
+}
+
+// keepsOff returns a *Denied if an option with these globs reaches units that are not
+// who's.
+func keepsOff(who Who, r Request, option string, globs []string) error {
+	i := slices.IndexFunc(globs, func(glob string) bool { return !who.owns(literal(glob)) })
+	if i < 0 {
+		return nil
+	}
+	return &Denied{Who: who, Need: Admin, Msg: fmt.Sprintf("%s may not %s: %s=%s would push away units outside the names that begin with %s",
+		who.title(), r.Doing, option, globs[i], who.prefixes())}
 }
 
 // owns reports whether a deployer may change the unit of that name.

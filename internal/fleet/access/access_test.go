@@ -21,6 +21,9 @@ func TestDecide(t *testing.T) {
 	evicts := func(globs ...string) Request {
 		return Request{Kind: Units, Doing: "change units", Units: []string{"web-1.service"}, Evicts: globs}
 	}
+	conflicts := func(globs ...string) Request {
+		return Request{Kind: Units, Doing: "change units", Units: []string{"web-1.service"}, Conflicts: globs}
+	}
 	cordon := Request{Kind: Cluster, Doing: "cordon machines"}
 
 	for _, c := range []struct {
@@ -41,6 +44,8 @@ func TestDecide(t *testing.T) {
 		{web, evicts("web-old*"), ""},
 		{web, evicts("web-old*", "*"), "deployer ci may not change units: Replaces=* would push away units outside the names that begin with web- or web@"},
 		{web, evicts("we[b]-*"), "deployer ci may not change units: Replaces=we[b]-* would push away units outside the names that begin with web- or web@"},
+		{web, conflicts("web@*.service"), ""},
+		{web, conflicts("db*"), "deployer ci may not change units: Conflicts=db* would push away units outside the names that begin with web- or web@"},
 		{web, cordon, "deployer ci may not cordon machines: that takes the role admin"},
 		{bare, units("db.service"), "deployer ci may not change units: db.service is outside the names that begin with (no prefix: the certificate has no OU)"},
 		{Who{Name: "ci", Role: Deployer, Prefixes: []string{""}}, units("db.service"), "deployer ci may not change units: db.service is outside the names that begin with "},

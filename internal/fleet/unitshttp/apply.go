@@ -179,12 +179,14 @@ func followers(v *registry.View, template string, change fleet.UnitChange) []mod
 	return slices.DeleteFunc(instances, func(u model.Unit) bool { return u.Hash != had || had == change.ToHash })
 }
 
-// evicts is what all units together are to push off their machines.
-func evicts(intents []intent) (globs []string) {
+// evicts is what all units together are to push off their machines, and do not bear
+// beside them.
+func evicts(intents []intent) (replaced, conflicting []string) {
 	for _, in := range intents {
-		globs = append(globs, in.req.Replaces...)
+		replaced = append(replaced, in.req.Replaces...)
+		conflicting = append(conflicting, in.req.Conflicts...)
 	}
-	return globs
+	return replaced, conflicting
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
@@ -254,7 +256,8 @@ func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRe
 
 // request is what carrying the plan out takes: what stays as it is takes nothing.
 func (p plan) request(intents []intent) access.Request {
-	req := access.Request{Kind: access.Units, Doing: "apply units", Evicts: evicts(intents)}
+	req := access.Request{Kind: access.Units, Doing: "apply units"}
+	req.Evicts, req.Conflicts = evicts(intents)
 	for _, w := range p.writes {
 		req.Units = append(req.Units, w.Name)
 	}

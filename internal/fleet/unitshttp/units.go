@@ -219,7 +219,7 @@ func (p wish) check(who access.Who) (registry.Text, model.State, error) {
 	if err != nil {
 		return registry.Text{}, 0, err
 	}
-	may := access.Request{Kind: access.Units, Doing: "change units", Units: []string{p.name}, Evicts: req.Replaces}
+	may := access.Request{Kind: access.Units, Doing: "change units", Units: []string{p.name}, Evicts: req.Replaces, Conflicts: req.Conflicts}
 	if err := access.Decide(who, may); err != nil {
 		return registry.Text{}, 0, err
 	}
