@@ -176,6 +176,8 @@ func TestFailuresAreToldOnce(t *testing.T) {
 		}
 		s.said("web.service a: failed # exited")
 		n := 0
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, e := range s.events {
 			if e.Kind == model.Failure {
 				n++
@@ -202,6 +204,7 @@ func TestTidy(t *testing.T) {
 		}
 		s.said(" : something was asked of the engine that it does not know # dance")
 		time.Sleep(25 * time.Hour)
+		synctest.Wait()
 		if s.get("destroyed/new.service") != "" || s.trimmed < 100 {
 			t.Errorf("after a day %v, trimmed %d times", s.values, s.trimmed)
 		}
@@ -217,10 +220,10 @@ func TestIdleEngineWritesNothing(t *testing.T) {
 		for range 4 {
 			s.report("")
 		}
-		rev, events := s.rev, len(s.events)
+		rev, events := s.counts()
 		time.Sleep(6 * 24 * time.Hour)
-		if s.rev != rev || len(s.events) != events {
-			t.Errorf("%d writes and %d events in six days", s.rev-rev, len(s.events)-events)
+		if r, e := s.counts(); r != rev || e != events {
+			t.Errorf("%d writes and %d events in six days", r-rev, e-events)
 		}
 		time.Sleep(2 * 24 * time.Hour)
 		if s.get("roll/web@.service") != "" {

@@ -79,6 +79,13 @@ func (f *fake) get(path string) string {
 	return f.values[path]
 }
 
+// counts is the store's revision and how many events were written.
+func (f *fake) counts() (rev int64, events int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rev, len(f.events)
+}
+
 func (f *fake) NewView() *registry.View { return registry.NewView("/f/") }
 
 func (f *fake) Follow(ctx context.Context, _ string, v *registry.View, changed func([]registry.Change, bool)) {

@@ -67,7 +67,7 @@ type rollRecord struct {
 
 func encodeRoll(r model.Roll) []byte {
 	return encode(rollRecord{
-		State: r.State, From: r.From, To: r.To, Texts: r.Texts, Since: r.Since, Started: r.Started.UTC(), Ended: r.Ended.UTC(),
+		State: r.State, From: r.From, To: r.To, Texts: r.Texts, Since: r.Since, Started: r.Started, Ended: r.Ended,
 		By: r.By, Why: r.Why, Failed: r.Failed, Machine: r.Machine, Log: r.Log, Asked: r.Asked, AskedBy: r.AskedBy,
 	})
 }

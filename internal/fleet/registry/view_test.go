@@ -197,6 +197,10 @@ func FuzzRecord(f *testing.F) {
 	f.Add("job/a.service/object", []byte(`{"Raw":"[Service]\nExecStart=/bin/true\n"}`))
 	f.Add("schedule/m/a.service", []byte(`{"hash":"","text":"","desired":"launched"}`))
 	f.Add("machines/m/object", []byte(`{"Metadata":null}`))
+	f.Add("roll/web@.service", []byte(`{"state":"rolling","texts":{"x":"y"},"since":{"a b":"2026-01-01T00:00:00Z"}}`))
+	f.Add("machines/m/cordon", []byte(`{"drain":true}`))
+	f.Add("ask/rebalance-1", []byte(`{"kind":"rebalance","max":-1}`))
+	f.Add("destroyed/a.service", []byte(`{"at":"2026-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, path string, value []byte) {
 		v := NewView("/f/")
 		v.apply([]record{set("states/m/z.service", `{"activeState":"active"}`, 1)}, 1)
@@ -205,8 +209,35 @@ func FuzzRecord(f *testing.F) {
 		v.Machines()
 		v.Placements()
 		v.AllUnplaced()
+		v.Asks()
+		v.Destroyed()
+		for _, r := range v.Rolls() {
+			for hash, text := range r.Texts {
+				if unitfile.HashText(text) != hash {
+					t.Errorf("the roll of %s would put back %q for %s", r.Group, text, hash)
+				}
+			}
+		}
 		if path != "states/m/z.service" && v.State("z.service", "m").Active != "active" {
 			t.Error("another record is lost")
+		}
+	})
+}
+
+// Versions and events come from the store as well: a version whose text is not the
+// one that its hash names is no version.
+func FuzzVersionAndEvent(f *testing.F) {
+	f.Add("00000001", []byte(`{"hash":"","text":"[Service]"}`))
+	f.Add("1", []byte(`{"at":"2026-01-01T00:00:00Z","kind":"roll","what":"x"}`))
+	f.Fuzz(func(t *testing.T, id string, value []byte) {
+		v, err := decodeVersion(Key{Kind: KindHistory, Unit: "a.service", ID: id}, value)
+		if err == nil && (v.Seq < 1 || unitfile.HashText(v.Text) != v.Hash) {
+			t.Errorf("%+v is a version", v)
+		}
+		if e, err := decodeEvent(value); err == nil {
+			if _, err := decodeEvent(encodeEvent(e)); err != nil {
+				t.Errorf("%+v does not come back: %v", e, err)
+			}
 		}
 	})
 }
