@@ -58,7 +58,9 @@ func (s *session) bringing(a *action, use, short string) *cobra.Command {
 	cmd.Flags().BoolVar(&a.replace, "replace", false, "give the cluster the local file's text if it has another")
 	if a.goal != inactive {
 		a.waitFlags(cmd)
+		return cmd
 	}
+	s.oldFlag(cmd.Flags(), "sign", "units have no signatures; certificates say who may change them", nil).NoOptDefVal = "true"
 	return cmd
 }
 
@@ -66,6 +68,15 @@ func (a *action) waitFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.noBlock, "no-block", false, "do not wait")
 	cmd.Flags().IntVar(&a.attempts, "block-attempts", 0,
 		"wait at most this many times 2 s; 0: until it is done, fails, or nothing has happened for "+quiet.String())
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		switch {
+		case a.attempts < 0:
+			return fault.Usage("--block-attempts %d: want 0 or more", a.attempts)
+		case a.noBlock && a.attempts > 0:
+			return fault.Usage("--no-block and --block-attempts: give one of them")
+		}
+		return nil
+	}
 }
 
 // bring makes the cluster know the units and asks for them to be what the action

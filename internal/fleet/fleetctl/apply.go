@@ -73,7 +73,7 @@ type applyPlan struct {
 	Diffs   map[string]string `json:"diffs,omitempty"` // unified, by unit
 	Applied bool              `json:"applied"`
 	units   map[string]local
-	failed  map[string]bool // units that are to run and failed: they are started again
+	failed  map[string]bool // units that are to run and failed: they will be started again
 }
 
 func (s *session) doApply(ctx context.Context, a *applying, args []string) error {
@@ -261,19 +261,24 @@ func (p *applyPlan) findFailed(ctx context.Context, c *fleet.Client, asked []api
 	return err
 }
 
-// startFailed asks anew for what has failed to be started; what was created or asked
-// to start by the request itself need not be.
-func (s *session) startFailed(ctx context.Context, p *applyPlan, pic *picture) error {
+// startFailed asks anew for what has failed to be started, of the units that a request
+// was about, and returns which they are. The server takes a failed unit for one that has
+// been started.
+func (s *session) startFailed(ctx context.Context, report api.ApplyReport, pic *picture) (again map[string]bool, err error) {
+	again = map[string]bool{}
 	var errs []error
-	for _, name := range sortedKeys(p.failed) {
-		if pic.units[name].DesiredState != launched {
-			continue
-		}
-		if _, err := s.client.Put(ctx, api.Unit{Name: name, DesiredState: launched}); err != nil {
-			errs = append(errs, sentence("Error starting units: %s: %w", name, err))
+	for _, c := range report.Changes {
+		for _, name := range append([]string{c.Name}, c.Instances...) {
+			if pic.units[name].DesiredState != launched || !pic.failed(name) || name == c.Name && c.DesiredState != launched {
+				continue
+			}
+			again[name] = true
+			if _, err := s.client.Put(ctx, api.Unit{Name: name, DesiredState: launched}); err != nil {
+				errs = append(errs, sentence("Error starting units: %s: %w", name, err))
+			}
 		}
 	}
-	return errors.Join(errs...)
+	return again, errors.Join(errs...)
 }
 
 // applyError words what the server refused: every problem, under the file that it is
@@ -320,16 +325,8 @@ func (s *session) carryOut(ctx context.Context, a *applying, p *applyPlan, req a
 		return s.applyError(p, err)
 	}
 	p.Applied = true
-	if err := s.startFailed(ctx, p, w.pic); err != nil {
-		return s.each("", err)
-	}
-	for i, c := range report.Changes { // as it was planned: the server does not count failures
-		if c.Action == api.ActionUnchanged && p.failed[c.Name] {
-			report.Changes[i].Action = api.ActionStart
-		}
-	}
 	p.Changes = list(report.Changes)
-	return s.followChanges(ctx, &a.action, w, report, p.failed)
+	return s.followChanges(ctx, &a.action, w, report)
 }
 
 // show prints the plan as a table, and the differences.
@@ -349,15 +346,20 @@ func (p *applyPlan) show(s *session) {
 }
 
 // followChanges waits for what a request has changed, as start and stop do, and for
-// the rolls that it began. Units in again have been asked to start once more.
-func (s *session) followChanges(ctx context.Context, a *action, w *watching, report api.ApplyReport, again map[string]bool) error {
+// the rolls that it began.
+// What has failed is started again.
+func (s *session) followChanges(ctx context.Context, a *action, w *watching, report api.ApplyReport) error {
+	again, err := s.startFailed(ctx, report, w.pic)
+	if err != nil {
+		return s.each("", err)
+	}
 	var requests []*request
 	for _, c := range report.Changes {
 		names := []string{c.Name}
 		if unitfile.IsTemplate(c.Name) {
 			names = c.Instances
 		}
-		if c.Action == api.ActionUnchanged {
+		if c.Action == api.ActionUnchanged && !again[c.Name] {
 			continue
 		}
 		for _, name := range names {
@@ -369,7 +371,7 @@ func (s *session) followChanges(ctx context.Context, a *action, w *watching, rep
 			}
 		}
 	}
-	_, err := s.follow(ctx, a, w, requests)
+	_, err = s.follow(ctx, a, w, requests)
 	return err
 }
 

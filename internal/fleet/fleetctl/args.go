@@ -202,6 +202,19 @@ func padded(s string) bool {
 	return len(s) > 1 && s[0] == '0'
 }
 
+// unitArg is the unit that an argument names; one that cannot be a unit's name is a
+// usage error.
+func unitArg(arg string) (string, error) {
+	if arg == "" {
+		return "", fault.Usage("a unit's name is empty")
+	}
+	name := unitfile.Complete(arg)
+	if err := unitfile.CheckName(name); err != nil {
+		return "", fault.Code(fault.ExitUsage, fmt.Errorf("%s: %w", name, err))
+	}
+	return name, nil
+}
+
 func isGlob(s string) bool { return strings.ContainsAny(s, "*?[") }
 
 // globName is the pattern of unit names that an argument with * ? or [ means: the

@@ -90,3 +90,41 @@ func (s *session) machinesWith(ctx context.Context, typed string) (fits []string
 	})
 	return fits
 }
+
+// completeFlags has the shell offer what the values of a command's flags can be.
+func (s *session) completeFlags(cmd *cobra.Command) {
+	words := func(list ...string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+	}
+	for name, offer := range map[string]cobra.CompletionFunc{
+		"machine":  s.completeMachines,
+		"unit":     s.completeUnits,
+		"priority": words(priorities...),
+		"since":    words("10min", "1h", "today", "yesterday"),
+	} {
+		if cmd.Flags().Lookup(name) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(name, offer) // once for each flag
+		}
+	}
+	if f := cmd.Flags().Lookup("output"); f != nil {
+		_ = cmd.RegisterFlagCompletionFunc("output", words(strings.Split(f.Usage, "|")...)) // as above
+	}
+	if f := cmd.Flags().Lookup("fields"); f != nil {
+		_, all, _ := strings.Cut(f.Usage, "columns, of ")
+		_ = cmd.RegisterFlagCompletionFunc("fields", listOf(strings.Split(all, ","))) // as above
+	}
+}
+
+// listOf offers the items that can follow in a list with commas.
+func listOf(items []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		before := typed[:strings.LastIndexByte(typed, ',')+1]
+		var fits []string
+		for _, item := range items {
+			if strings.HasPrefix(before+item, typed) {
+				fits = append(fits, before+item)
+			}
+		}
+		return fits, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}

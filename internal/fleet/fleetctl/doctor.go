@@ -293,6 +293,7 @@ func judgeUnplaced(e evidence) finding {
 
 func judgeRolls(e evidence) finding {
 	f := finding{Check: "rolls", Level: levelOK, Says: "no change is under way"}
+	back := 0
 	for _, r := range e.rolls {
 		line := fmt.Sprintf("%s is %s, %d of %d changed", r.Group, r.State, r.Changed, r.Total)
 		if r.Why != "" {
@@ -300,6 +301,7 @@ func judgeRolls(e evidence) finding {
 		}
 		switch {
 		case r.State == "reverted" && r.Failed != "":
+			back++
 			line = fmt.Sprintf("%s went back at %s: %s", r.Group, timeCell(r.Ended), model.OneLine(r.Why))
 		case r.Final():
 			continue
@@ -311,7 +313,10 @@ func judgeRolls(e evidence) finding {
 	}
 	if len(f.Each) > 0 {
 		f.Level, f.Says = levelWarn, count(len(f.Each), "change")+" stuck or gone back"
-		f.Try = "'fleetctl roll resume|revert GROUP'; 'fleetctl history UNIT' has the texts"
+		f.Try = "'fleetctl roll resume|revert GROUP'; 'fleetctl rolls' has them all"
+	}
+	if back > 0 && back == len(f.Each) {
+		f.Try = "mend the text and apply it; 'fleetctl history GROUP' has those that there were"
 	}
 	return f
 }

@@ -77,7 +77,9 @@ type globals struct {
 	caFile   string
 	certFile string
 	keyFile  string
-	reach    reach
+	// etcdPrefix is of the driver etcd alone, which there is not.
+	etcdPrefix string
+	reach      reach
 }
 
 func (s *session) root() *cobra.Command {
@@ -95,15 +97,33 @@ func (s *session) root() *cobra.Command {
 	root.SetVersionTemplate("fleetctl version {{.Version}}\n")
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	s.globalFlags(root.PersistentFlags())
-	root.AddCommand(s.listMachines(), s.listUnits(), s.listUnitFiles(),
-		s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(),
-		s.apply(), s.rolls(), s.roll(), s.history(), s.rollback(),
-		s.cordon(), s.uncordon(), s.drain(), s.why(), s.whatIf(), s.rebalance(), s.adopt(), s.eject(),
-		s.events(), s.logs(), s.doctor(),
-		s.cat(), s.status(), s.journal(), s.ssh(), s.fdForward(), s.verify(), s.version())
+	s.addCommands(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	return root
+}
+
+// addCommands adds every command, below the heading that it is helped under.
+func (s *session) addCommands(root *cobra.Command) {
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"units", "Units:", []*cobra.Command{s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(), s.adopt(), s.eject()}},
+		{"changes", "Changes:", []*cobra.Command{s.apply(), s.rolls(), s.roll(), s.history(), s.rollback()}},
+		{"machines", "Machines:", []*cobra.Command{s.listMachines(), s.cordon(), s.uncordon(), s.drain(), s.rebalance(), s.whatIf()}},
+		{"looking", "Looking:", []*cobra.Command{s.listUnits(), s.listUnitFiles(), s.status(), s.cat(), s.logs(), s.journal(), s.events(), s.why(), s.doctor(), s.ssh()}},
+		{"other", "Other:", []*cobra.Command{s.verify(), s.version(), s.fdForward()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.id
+			s.completeFlags(cmd)
+			root.AddCommand(cmd)
+		}
+	}
+	root.SetHelpCommandGroupID("other")
+	root.SetCompletionCommandGroupID("other")
 }
 
 func (s *session) globalFlags(f *pflag.FlagSet) {
@@ -116,6 +136,43 @@ func (s *session) globalFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.global.certFile, "cert-file", "", "https: certificate to show to the server")
 	f.StringVar(&s.global.keyFile, "key-file", "", "https: key of that certificate")
 	s.global.reach.flags(f)
+	s.oldFlags(f)
+}
+
+// oldFlags are those that fleet had given up before 1.0 and still took, and the one of
+// its etcd driver.
+func (s *session) oldFlags(f *pflag.FlagSet) {
+	s.oldFlag(f, "experimental-api", "the API is all there is", nil).NoOptDefVal = "true"
+	s.oldFlag(f, "etcd-cafile", "it is --ca-file", &s.global.caFile)
+	s.oldFlag(f, "etcd-certfile", "it is --cert-file", &s.global.certFile)
+	s.oldFlag(f, "etcd-keyfile", "it is --key-file", &s.global.keyFile)
+	f.StringVar(&s.global.etcdPrefix, "etcd-key-prefix", "", "")
+	_ = f.MarkHidden("etcd-key-prefix") // it exists: defined above
+}
+
+// oldFlag is a flag that is taken, with a notice of what is to be written now.
+func (s *session) oldFlag(f *pflag.FlagSet, name, now string, to *string) *pflag.Flag {
+	old := f.VarPF(&oldValue{s: s, name: name, now: now, to: to}, name, "", "")
+	old.Hidden = true
+	return old
+}
+
+// oldValue is the value of an old flag. cobra's own notice would go to standard output.
+type oldValue struct {
+	s         *session
+	name, now string
+	to        *string // nil: the value means nothing any more
+}
+
+func (o *oldValue) String() string { return "" }
+func (o *oldValue) Type() string   { return "string" }
+
+func (o *oldValue) Set(v string) error {
+	o.s.warn("note: --%s is an old flag: %s", o.name, o.now)
+	if o.to != nil {
+		*o.to = v
+	}
+	return nil
 }
 
 // envFlags gives flags the values of their FLEETCTL_ variables; the command line is
@@ -168,6 +225,9 @@ func (s *session) newClient() (*fleet.Client, error) {
 	if s.global.driver != "API" {
 		return nil, fault.Hint(fmt.Errorf("unrecognized driver %q", s.global.driver),
 			"leave out --driver (FLEETCTL_DRIVER) and give the fleet API as --endpoint")
+	}
+	if s.global.etcdPrefix != "" {
+		return nil, fault.Hint(errors.New("--etcd-key-prefix is an option of the driver etcd"), "leave it out, and FLEETCTL_ETCD_KEY_PREFIX; fleetd has etcd_key_prefix in its fleet.conf")
 	}
 	at := s.global.endpoint
 	switch {

@@ -46,7 +46,10 @@ func (s *session) doHistory(ctx context.Context, v *versioning, args []string) e
 	if len(args) == 0 || len(args) > 1 && v.diff == "" || len(args) > 2 {
 		return fault.Hint(fault.Usage("history takes one unit, and with --diff N a second version"), "fleetctl history UNIT [--diff N [M]]")
 	}
-	name := unitfile.Complete(args[0])
+	name, err := unitArg(args[0])
+	if err != nil {
+		return err
+	}
 	if v.diff != "" {
 		return s.historyDiff(ctx, v, name, args[1:])
 	}
@@ -178,7 +181,10 @@ func (s *session) doRollback(ctx context.Context, r *rollingBack, args []string)
 	if len(args) == 0 || len(args) > 2 {
 		return fault.Hint(fault.Usage("rollback takes a unit and perhaps a version"), "fleetctl rollback UNIT [N]")
 	}
-	name := unitfile.Complete(args[0])
+	name, err := unitArg(args[0])
+	if err != nil {
+		return err
+	}
 	versions, err := s.versions(ctx, name)
 	if err != nil {
 		return err
@@ -205,7 +211,7 @@ func (s *session) doRollback(ctx context.Context, r *rollingBack, args []string)
 		return sentence("Error rolling back unit %s: %w", name, err)
 	}
 	s.say("Unit %s has the text of version %d again", name, to.Seq)
-	return s.followChanges(ctx, &r.action, w, report, nil)
+	return s.followChanges(ctx, &r.action, w, report)
 }
 
 // rollbackTarget is the version that the arguments name, or the newest before the

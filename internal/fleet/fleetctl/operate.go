@@ -72,7 +72,8 @@ func (s *session) eachMachine(ctx context.Context, args []string, do func(id str
 	if err := errors.Join(errs...); err != nil {
 		return s.each("", err)
 	}
-	for _, id := range ids {
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
 		if err := do(id); err != nil {
 			return err
 		}
@@ -82,6 +83,9 @@ func (s *session) eachMachine(ctx context.Context, args []string, do func(id str
 
 // anyMachineID is machineID, for machines that are not present as well.
 func (s *session) anyMachineID(ctx context.Context, given string) (string, error) {
+	if given == "" {
+		return "", fault.Usage("a machine's id is empty")
+	}
 	id, err := s.machineID(ctx, given)
 	if err != nil && isWholeID(given) && s.client != nil {
 		return given, nil
@@ -254,11 +258,14 @@ func (s *session) doWhy(ctx context.Context, f *format, arg string) error {
 	if err != nil {
 		return err
 	}
+	name, err := unitArg(arg)
+	if err != nil {
+		return err
+	}
 	c, err := s.api()
 	if err != nil {
 		return err
 	}
-	name := unitfile.Complete(arg)
 	why, err := c.Why(ctx, name)
 	switch {
 	case errors.Is(err, fleet.ErrNotExist) && !isClassic(err):
@@ -462,7 +469,11 @@ func (s *session) adopt() *cobra.Command {
 			if machine == "" {
 				return fault.Usage("adopt wants --machine: where the unit runs")
 			}
-			return s.doAdopt(ctx, c, unitfile.Complete(args[0]), machine)
+			name, err := unitArg(args[0])
+			if err != nil {
+				return err
+			}
+			return s.doAdopt(ctx, c, name, machine)
 		}),
 	}
 	cmd.Flags().StringVar(&machine, "machine", "", "where it runs (id or its beginning)")
@@ -471,9 +482,6 @@ func (s *session) adopt() *cobra.Command {
 }
 
 func (s *session) doAdopt(ctx context.Context, c *confirming, name, machine string) error {
-	if err := unitfile.CheckName(name); err != nil {
-		return fault.Code(fault.ExitUsage, fmt.Errorf("%s: %w", name, err))
-	}
 	id, err := s.machineID(ctx, machine)
 	if err == nil {
 		err = s.confirm(c.yes, fmt.Sprintf("Make %s of machine %s a unit of the cluster?", name, shortID(id, false)))

@@ -86,6 +86,13 @@ func (p *picture) running(unit string) []string {
 	return ids
 }
 
+// failed reports whether some machine that is present says that the unit has failed.
+func (p *picture) failed(unit string) bool {
+	return slices.ContainsFunc(p.holding(unit), func(id string) bool {
+		return p.states[unit][id].SystemdActiveState == "failed"
+	})
+}
+
 // holding is the machines, sorted, that are present and report the unit.
 func (p *picture) holding(unit string) []string {
 	var ids []string

@@ -14,7 +14,6 @@ import (
 	"flotilla/client/fleet"
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/model"
-	"flotilla/internal/unitfile"
 )
 
 func (s *session) rolls() *cobra.Command {
@@ -87,7 +86,11 @@ func (s *session) doRoll(ctx context.Context, noBlock bool, args []string) error
 	if len(args) != 2 || rollGoals[args[0]] == nil {
 		return fault.Hint(fault.Usage("roll takes an action and a group"), "fleetctl roll pause|resume|revert GROUP; 'fleetctl rolls' shows the groups")
 	}
-	verb, group := args[0], model.GroupOf(unitfile.Complete(args[1]))
+	name, err := unitArg(args[1])
+	if err != nil {
+		return err
+	}
+	verb, group := args[0], model.GroupOf(name)
 	w, err := s.watch(ctx)
 	if err != nil {
 		return sentence("Error retrieving rolls: %w", err)

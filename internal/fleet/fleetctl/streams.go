@@ -59,7 +59,9 @@ func (s *session) doEvents(ctx context.Context, o *following) error {
 	}
 	q := fleet.EventQuery{Since: o.since.Time, Follow: o.follow}
 	if o.unit != "" {
-		q.Unit = unitfile.Complete(o.unit)
+		if q.Unit, err = unitArg(o.unit); err != nil {
+			return err
+		}
 	}
 	if o.machine != "" {
 		if q.Machine, err = s.anyMachineID(ctx, o.machine); err != nil {
