@@ -28,6 +28,7 @@ type fake struct {
 	trimmed   int
 	applied   []string // units that the engine wrote, with its reason
 	away      error    // what events and rolls are answered
+	refuses   error    // what units that the engine writes are answered
 }
 
 // written is one transaction.
@@ -204,6 +205,9 @@ func (f *fake) Apply(_ context.Context, ws []registry.UnitWrite, _, why string) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	values := map[string]string{}
+	if f.refuses != nil {
+		return f.refuses
+	}
 	for _, w := range ws {
 		if f.changed("job/"+w.Name+"/object", w.Rev) {
 			return registry.ErrStale

@@ -93,7 +93,7 @@ func (t *term) roll(ctx context.Context, m *sched.Moment) (rollout.Result, error
 	t.settled = max(t.settled, rev)
 	switch {
 	case err == nil:
-	case errors.Is(err, registry.ErrNotLeader), errors.Is(err, registry.ErrAway), errors.Is(err, registry.ErrStale), ctx.Err() != nil:
+	case passing(ctx, err):
 		return plan, err
 	default:
 		t.log.Error("a roll cannot be written down and waits", "err", err)
@@ -102,7 +102,19 @@ func (t *term) roll(ctx context.Context, m *sched.Moment) (rollout.Result, error
 	}
 	t.scribe.note(plan.Events...)
 	t.logEvents(plan.Events)
-	return plan, t.putBack(ctx, plan.Reverts, revs)
+	if err := t.putBack(ctx, plan.Reverts, revs); passing(ctx, err) {
+		return plan, err
+	} else if err != nil {
+		t.log.Error("old texts cannot be put back, the roll waits", "err", err)
+	}
+	return plan, nil
+}
+
+// passing reports whether a write failed for a reason that ends by itself, or with
+// the lead: the pass is made anew. Any other would keep everything from being decided.
+func passing(ctx context.Context, err error) bool {
+	return errors.Is(err, registry.ErrNotLeader) || errors.Is(err, registry.ErrAway) || errors.Is(err, registry.ErrStale) ||
+		err != nil && ctx.Err() != nil
 }
 
 // sign notes who has begun a roll: who wrote the newest text.
