@@ -197,6 +197,9 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) error {
 	if len(body.Units) > maxApplyUnits {
 		return refuse(http.StatusRequestEntityTooLarge, "%d units in one request: at most %d", len(body.Units), maxApplyUnits)
 	}
+	if err := checkWhy(body.Why); err != nil {
+		return err
+	}
 	if body.DryRun {
 		p, err := s.planFor(r.Context(), body)
 		if err != nil {

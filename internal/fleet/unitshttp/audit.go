@@ -72,8 +72,8 @@ func (s *Server) note(who access.Who, a act, err error) {
 	}
 	if s.Events != nil {
 		s.Events(model.Event{
-			At: time.Now(), Kind: model.Request, Unit: a.unit, Machine: a.machine,
-			What: a.what, Why: a.why, By: who.String(),
+			At: time.Now(), Kind: model.Request, Unit: short(a.unit), Machine: short(a.machine),
+			What: short(a.what), Why: short(a.why), By: short(who.String()),
 		})
 	}
 }

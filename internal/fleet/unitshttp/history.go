@@ -86,6 +86,9 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) error {
 		if err := decodeOptional(w, r, &body); err != nil {
 			return nil, err
 		}
+		if err := checkWhy(body.Why); err != nil {
+			return nil, err
+		}
 		for range maxRaces {
 			p, version, err := s.rolledBack(ctx, whoOf(r), name, body)
 			if errors.Is(err, registry.ErrStale) {

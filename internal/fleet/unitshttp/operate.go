@@ -123,6 +123,9 @@ func (s *Server) cordon(w http.ResponseWriter, r *http.Request) error {
 		if err := decodeOptional(w, r, &body); err != nil {
 			return nil, err
 		}
+		if err := checkWhy(body.Why); err != nil {
+			return nil, err
+		}
 		id, err := s.machineID(ctx, r.PathValue("name"))
 		if err != nil {
 			return nil, err
