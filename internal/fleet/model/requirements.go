@@ -81,13 +81,17 @@ func resources(f unitfile.File, last func(string) string) (cores, memory int64) 
 	return cores, memory
 }
 
+// maxMemory is more than any machine has, and little enough that what thousands of
+// units ask for can be added up.
+const maxMemory = 1 << 50
+
 // parseMemory is 0 for what is no size, or without bound.
 func parseMemory(s string) int64 {
 	n, err := unitfile.ParseBytes(s)
 	if err != nil || n > math.MaxInt64 {
 		return 0
 	}
-	return int64(n)
+	return int64(min(n, maxMemory))
 }
 
 func rollPolicy(last func(string) string) RollPolicy {
