@@ -76,7 +76,7 @@ func (r *Registry) readPasts(ctx context.Context, doing string, ws []UnitWrite) 
 	var ops []clientv3.Op
 	for _, w := range ws {
 		ops = append(ops, clientv3.OpGet(r.object(w.Name)), clientv3.OpGet(r.prefix+historyPrefix+w.Name+"/",
-			clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(1),
+			clientv3.WithRange(r.prefix+historyPrefix+w.Name+"/:"), clientv3.WithKeysOnly(), // numbers alone clientv3.WithLimit(1),
 			clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend)))
 	}
 	var parts []*clientv3.GetResponse

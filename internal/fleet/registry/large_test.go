@@ -47,3 +47,22 @@ func TestABadRollRecordIsWrittenAnew(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A key in a unit's history that is no version does not keep the unit from changing.
+func TestAStrangeKeyInTheHistory(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	if err := r.Create(ctx, "a.service", textOf("one"), model.Loaded, "ann", "create"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.Put(ctx, r.prefix+historyPrefix+"a.service/zzz", "x"); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"two", "three"} {
+		if err := r.Replace(ctx, "a.service", textOf(text), model.Loaded, "ben", "replace"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := history(t, r, "a.service"); got != "3 three by ben: replace\n2 two by ben: replace\n1 one by ann: create" {
+		t.Errorf("got\n%s", got)
+	}
+}
