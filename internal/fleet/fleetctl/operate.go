@@ -243,7 +243,8 @@ func (s *session) why() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "why UNIT",
 		Short: "say of each machine whether it may run a unit, rule by rule",
-		Long: "Say of each machine whether it may run a unit, rule by rule and with numbers.\n\n" +
+		Long: "Say of each machine whether it may run a unit, rule by rule and with numbers: pass, FAIL,\n" +
+			"or less where a rule only has other machines go before this one.\n\n" +
 			"  fleetctl why web@3",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: s.completeUnits,
@@ -306,10 +307,14 @@ func (s *session) sayWhy(why api.Why) {
 		s.say("\n%s%s: %s%s", shortID(v.Machine, false), named(v.Hostname), verdict, here)
 		for _, r := range v.Rules {
 			mark := colour(green, "pass")
-			if !r.OK {
+			switch {
+			case r.OK:
+			case v.OK:
+				mark = colour(yellow, "less") // a soft rule: others go before it
+			default:
 				mark = colour(red, "FAIL")
 			}
-			s.say("  %s  %-12s %s", mark, r.Rule, model.OneLine(r.Why))
+			s.say("  %s  %-15s  %s", mark, r.Rule, model.OneLine(r.Why))
 		}
 	}
 }
