@@ -26,7 +26,12 @@ func (s *Supervisor) Install(ctx context.Context, name, text string) error {
 		if err := atomicfile.Write(s.path("units", name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("install %s: %w", name, err)
 		}
+		old, had := s.files[name]
 		s.files[name] = text
+		if u := s.units[name]; u != nil && had && old != text {
+			u.apply(u.m.Forget(s.now()))
+			s.publish(u)
+		}
 		s.reloadIdle(name)
 		return nil
 	})

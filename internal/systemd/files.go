@@ -200,8 +200,21 @@ func (m *Manager) replace(ctx context.Context, name, old, text string) error {
 	}
 	if old != "" {
 		m.watch.mark(unitPath(name))
+		return m.forget(ctx, name)
 	}
 	return nil
+}
+
+// forget ends a failed state and the count of starts.
+func (m *Manager) forget(ctx context.Context, name string) error {
+	return m.do(ctx, func(ctx context.Context, b *bus) error {
+		err := b.call(ctx, managerPath, managerIface+".ResetFailedUnit", name)
+		switch errorName(err) {
+		case noSuchUnit, invalidArgs:
+			return nil // not loaded, or a template: nothing to forget
+		}
+		return err
+	})
 }
 
 // link makes the links that lead to the unit's files, if they are not there. The
@@ -401,12 +414,5 @@ func (m *Manager) remove(ctx context.Context, name string) error {
 	if err := f.delete(name); err != nil {
 		return err
 	}
-	return m.do(ctx, func(ctx context.Context, b *bus) error {
-		err := b.call(ctx, managerPath, managerIface+".ResetFailedUnit", name)
-		switch errorName(err) {
-		case noSuchUnit, invalidArgs:
-			return nil // not loaded, or a template: nothing to forget
-		}
-		return err
-	})
+	return m.forget(ctx, name)
 }

@@ -83,8 +83,10 @@ type Manager interface {
 	// those that others put beside the unit count and are left alone. The init system
 	// knows the unit afterwards under its own name, except that a unit which was
 	// loaded before with another text keeps that text until Reload: then the
-	// unit's Status has NeedReload. A text that the init system cannot run is
-	// refused (the supervisor names each directive) and nothing is written.
+	// unit's Status has NeedReload. With another text a failed state and the count of
+	// starts are forgotten: they were the old one's. A text that the init system
+	// cannot run is refused (the supervisor names each directive) and nothing is
+	// written.
 	Install(ctx context.Context, name, text string) error
 	// Remove deletes the unit's files and forgets a failed state. A unit that still
 	// runs goes on running: stop it first. Removing what is not there is no error.

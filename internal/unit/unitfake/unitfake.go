@@ -193,6 +193,9 @@ func (m *Manager) Install(ctx context.Context, name, text string) error {
 	changed := u.installed && u.file != text
 	u.installed, u.file = true, text
 	if changed {
+		if u.st.Active == "failed" {
+			u.st.Active, u.st.Sub, u.st.Result = "inactive", "dead", "success"
+		}
 		m.tell(u)
 	}
 	return nil
