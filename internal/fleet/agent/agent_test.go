@@ -81,7 +81,7 @@ func (f *fakeStore) Hold(ctx context.Context, ttl time.Duration, _ bool, run fun
 		pulse.Beat(f.clock())
 		go func() {
 			defer lost()
-			wait := ttl / 3
+			var wait time.Duration // set before each sleep
 			for last := f.clock(); held.Err() == nil; sleep(held, wait) {
 				switch now := f.clock(); {
 				case f.isAway():

@@ -82,7 +82,7 @@ func (s *session) restartable(pic *picture, sel selection) (names []string, err 
 		case !idle:
 			names = append(names, name)
 		case !sel.byGlob[name]:
-			err = errors.Join(err, fault.Hint(fmt.Errorf("Unable to restart unit %s in state inactive", name),
+			err = errors.Join(err, fault.Hint(sentence("Unable to restart unit %s in state inactive", name),
 				"'fleetctl start %s' starts it", name))
 		}
 		if u.Generation == 0 && !idle {
