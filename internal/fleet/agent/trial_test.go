@@ -132,7 +132,7 @@ func TestTrial(t *testing.T) {
 		b.store.gen = b.store.rev // nobody asks for a start
 		b.store.roll("a.service", two)
 		b.after(time.Second)
-		b.expect("a.service", "failed", 1)
+		b.expect("a.service", "inactive", 1)
 		b.judged("a.service", model.Good, "it did not run, and is not started")
 	})
 

@@ -3,7 +3,6 @@ package fleetctl
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
