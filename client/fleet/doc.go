@@ -7,9 +7,10 @@
 //		...
 //	}
 //
-// It speaks to the original fleet 1.0 server as well; the resources that one did
-// not have (Watch, Journal, Status) fail there with ErrNotExist.
+// It speaks to the original fleet 1.0 server as well. That one has machines, units
+// and states; everything else here fails there with ErrNotExist.
 //
 // Every request ends within Config.RequestTimeout, except the streams (Watch,
-// Journal, Status), which end when their context does. Every error is an *Error.
+// Journal, Status, Logs, Events), which end when their context does. Every error is
+// an *Error.
 package fleet

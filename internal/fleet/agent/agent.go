@@ -6,7 +6,8 @@
 //
 // Nothing that runs is stopped because the store, the engine or the agent itself
 // is away: a unit is stopped only because a schedule that was read from the store
-// says so.
+// says so. The one exception is a unit with Singleton=true, of which at most one may
+// run: a machine that is not heard stops it before the cluster starts it elsewhere.
 package agent
 
 import (

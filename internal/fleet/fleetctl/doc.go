@@ -12,5 +12,10 @@
 //	picture.go  what the cluster looks like, kept by watching (observe.go)
 //	judge.go    pure: is this unit where it was asked to be, or will it never be
 //	wait.go     the loop around judge, and what it says meanwhile
-//	act.go      the commands
+//	act.go      start, stop and their like
+//
+// Beside it: bundle.go reads files with their drop-ins for apply.go, which follows
+// what it has asked for as act.go does; rolls.go and history.go look at changes,
+// operate.go moves units and machines, streams.go and live.go print what goes on,
+// doctor.go judges the whole. tunnel.go, ssh.go and byssh.go reach machines by SSH.
 package fleetctl

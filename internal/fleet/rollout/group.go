@@ -262,7 +262,7 @@ func (g *group) putBack() {
 		if g.reverts(name) && g.units[name].Hash == g.roll.To[name] {
 			hash := g.roll.From[name]
 			g.out.Reverts = append(g.out.Reverts, Revert{
-				Unit: name, Text: g.roll.Texts[hash], Hash: hash, Why: "reverted: " + g.roll.Why,
+				Unit: name, Text: g.roll.Texts[hash], Hash: hash, Why: TakenBack + g.roll.Why,
 			})
 		}
 	}

@@ -67,6 +67,10 @@ type Result struct {
 	watched map[string]bool
 }
 
+// TakenBack begins the Why of a Revert, and so that of the version it makes: the one
+// before it was no good.
+const TakenBack = "reverted: "
+
 // Revert is a text that is to be put back.
 type Revert struct{ Unit, Text, Hash, Why string }
 

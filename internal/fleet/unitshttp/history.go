@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"flotilla/api/fleet"
 	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
+	"flotilla/internal/fleet/rollout"
 	"flotilla/internal/unitfile"
 )
 
@@ -56,14 +58,15 @@ func presentIn(versions []model.Version, u model.Unit) int {
 }
 
 // versionFor chooses the version to go back to: that of seq, or with 0 the newest
-// before the present one that has another text. Of a unit that is gone it is the last.
+// before the present one that has another text and was not taken back by a roll. Of a
+// unit that is gone it is the last.
 func versionFor(versions []model.Version, u model.Unit, seq int) (model.Version, error) {
 	at := presentIn(versions, u)
 	i := slices.IndexFunc(versions, func(v model.Version) bool { return v.Seq == seq })
 	if seq == 0 {
 		i = -1
 		for k := at + 1; k < len(versions) && i < 0; k++ {
-			if versions[k].Hash != u.Hash {
+			if versions[k].Hash != u.Hash && !takenBack(versions, k) {
 				i = k
 			}
 		}
@@ -75,6 +78,12 @@ func versionFor(versions []model.Version, u model.Unit, seq int) (model.Version,
 		return model.Version{}, refuse(http.StatusConflict, "there is no version before the present one")
 	}
 	return model.Version{}, refuse(http.StatusNotFound, "there is no version %d", seq)
+}
+
+// takenBack reports whether the version after k, newest first, is a roll that went
+// back from it.
+func takenBack(versions []model.Version, k int) bool {
+	return k > 0 && strings.HasPrefix(versions[k-1].Why, rollout.TakenBack)
 }
 
 func (s *Server) rollback(w http.ResponseWriter, r *http.Request) error {
