@@ -78,13 +78,16 @@ func TestChoose(t *testing.T) {
 }
 
 func TestPickMachine(t *testing.T) {
-	machines := []api.Machine{{ID: "282f949f0000000000000000000000a1", PrimaryIP: "10.0.0.1"}, {ID: "282f94a00000000000000000000000a2"}}
+	machines := []api.Machine{{ID: "282f949f0000000000000000000000a1", PrimaryIP: "10.0.0.1", Hostname: "m1"},
+		{ID: "282f94a00000000000000000000000a2", PrimaryIP: "10.0.0.9"}, {ID: "50000000000000000000000000000000", PrimaryIP: "10.0.0.9"}}
 	for _, c := range []struct{ given, want, fails string }{
 		{"282f949f0000000000000000000000a1", "282f949f0000000000000000000000a1", ""},
 		{"282f949f", "282f949f0000000000000000000000a1", ""},
 		{"282f949f...", "282f949f0000000000000000000000a1", ""},
 		{"282f949f.../10.0.0.1", "282f949f0000000000000000000000a1", ""},
 		{"10.0.0.1", "282f949f0000000000000000000000a1", ""},
+		{"m1", "282f949f0000000000000000000000a1", ""},
+		{"10.0.0.9", "", "machine 10.0.0.9 is ambiguous"}, // all machines of one laptop
 		{"282f94", "", "machine 282f94 is ambiguous"},
 		{"77", "", "no machine 77 is present"},
 		{"...", "", "no machine ... is present"},

@@ -481,7 +481,7 @@ func (s *session) adopt() *cobra.Command {
 			return s.doAdopt(ctx, c, name, machine)
 		}),
 	}
-	cmd.Flags().StringVar(&machine, "machine", "", "where it runs (id or its beginning)")
+	cmd.Flags().StringVar(&machine, "machine", "", "where it runs (id or its beginning, address, host name)")
 	c.flags(cmd)
 	return cmd
 }

@@ -121,7 +121,7 @@ func (s *session) status() *cobra.Command {
 		}),
 	}
 	f.flags(cmd, "text|json")
-	cmd.Flags().StringVar(&machine, "machine", "", "only on this machine (id or its beginning)")
+	cmd.Flags().StringVar(&machine, "machine", "", "only on this machine (id or its beginning, address, host name)")
 	s.bySSH.flags(cmd.Flags())
 	return cmd
 }
@@ -316,7 +316,7 @@ func (s *session) statusJSON(ctx context.Context, machine string, names []string
 }
 
 // machineID is the full id of the machine that is meant by an id, its beginning (as
-// listings show it, with or without the dots) or an address. "" stays "".
+// listings show it, with or without the dots), an address or a host name. "" stays "".
 func (s *session) machineID(ctx context.Context, given string) (string, error) {
 	if given == "" {
 		return "", nil
@@ -337,10 +337,10 @@ func pickMachine(given string, machines []api.Machine) (string, error) {
 	var fits, all []string
 	for _, m := range machines {
 		all = append(all, shortID(m.ID, false))
-		if m.ID == given || m.PrimaryIP == given {
+		switch {
+		case m.ID == given:
 			return m.ID, nil
-		}
-		if begin != "" && strings.HasPrefix(m.ID, begin) {
+		case m.PrimaryIP == given, m.Hostname == given, begin != "" && strings.HasPrefix(m.ID, begin):
 			fits = append(fits, m.ID)
 		}
 	}
@@ -350,7 +350,7 @@ func pickMachine(given string, machines []api.Machine) (string, error) {
 	case 0:
 		return "", fault.Hint(fmt.Errorf("no machine %s is present", given), "there are: %s", orDash(strings.Join(all, " ")))
 	}
-	return "", fault.Hint(fmt.Errorf("machine %s is ambiguous", given), "it begins %s", strings.Join(fits, ", "))
+	return "", fault.Hint(fmt.Errorf("machine %s is ambiguous", given), "it may be %s", strings.Join(fits, ", "))
 }
 
 // journaling is the flags of journal.
@@ -374,7 +374,7 @@ func (s *session) journal() *cobra.Command {
 	f.BoolVarP(&j.follow, "follow", "f", false, "go on with new lines until interrupted")
 	f.BoolVar(&j.follow, "f", false, "same as --follow")
 	_ = f.MarkHidden("f") // it exists: defined above
-	f.StringVar(&j.machine, "machine", "", "the log of this machine (id or its beginning)")
+	f.StringVar(&j.machine, "machine", "", "the log of this machine (id or its beginning, address, host name)")
 	s.bySSH.flags(f)
 	f.BoolVar(&s.bySSH.sudo, "sudo", false, "ask the machine over SSH, and read its journal with sudo")
 	j.format.flags(cmd, "short|cat|json")

@@ -47,7 +47,7 @@ func (s *session) events() *cobra.Command {
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what happens, until interrupted")
 	f.Var(&o.since, "since", sinceHelp)
 	f.StringVar(&o.unit, "unit", "", "only what is about this unit")
-	f.StringVar(&o.machine, "machine", "", "only what is about this machine (id or its beginning)")
+	f.StringVar(&o.machine, "machine", "", "only what is about this machine (id or its beginning, address, host name)")
 	o.format.flags(cmd, "short|json")
 	return cmd
 }
@@ -205,7 +205,7 @@ func (s *session) logs() *cobra.Command {
 	f.StringVarP(&o.priority, "priority", "p", "", "only what is as urgent as that: emerg alert crit err warning notice info debug, or 0 to 7")
 	f.StringVarP(&o.grep, "grep", "g", "", "only what a regular expression matches (RE2)")
 	f.IntVarP(&o.lines, "lines", "n", 10, "how many of the newest lines of each unit and machine; with --since all")
-	f.StringVar(&o.machine, "machine", "", "only from this machine (id or its beginning)")
+	f.StringVar(&o.machine, "machine", "", "only from this machine (id or its beginning, address, host name)")
 	o.format.flags(cmd, "short|cat|json")
 	inner := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
