@@ -69,6 +69,7 @@ var places = map[string]place{
 	"internal/unit/unittest": {Edge, "unit"},
 	"internal/unit/unitfake": {Edge, "unit"},
 
+	"internal/kv/raftlog":     {Component, "kv"},
 	"internal/kv/mvcc":        {Component, "kv"},
 	"internal/kv/gate":        {Component, "kv"},
 	"internal/fleet/registry": {Component, "fleet"},

@@ -18,6 +18,7 @@ import (
 	"flotilla/client/keys"
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/member"
+	"flotilla/internal/kv/raftlog"
 	"flotilla/internal/logx"
 )
 
@@ -223,6 +224,34 @@ func TestLogAheadOfDatabase(t *testing.T) {
 	}
 	made := Dir{Data: filepath.Join(dir, "b1")}
 	if _, err := Make(t.Context(), Stopped(from), made, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, start(t, "n1", made.Data)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A member that is killed leaves a log behind whose last entries were acknowledged and
+// do not count as committed yet: they are in the backup.
+func TestKilled(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, "n1", filepath.Join(dir, "data"))
+	want := fill(t, s)
+	// What the files hold now is what they would hold after a kill.
+	left := Dir{Data: filepath.Join(dir, "left")}
+	if err := os.CopyFS(left.Data, os.DirFS(filepath.Join(dir, "data"))); err != nil {
+		t.Fatal(err)
+	}
+	state, last, err := raftlog.End(left.wal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state.GetCommit() >= last {
+		t.Fatalf("the log says that entry %d is committed, and ends with %d: this shows nothing", state.GetCommit(), last)
+	}
+	s.stop()
+	made := Dir{Data: filepath.Join(dir, "b1")}
+	if _, err := Make(t.Context(), Stopped(left), made, true); err != nil {
 		t.Fatal(err)
 	}
 	if got := tree(t, start(t, "n1", made.Data)); got != want {

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/raftlog"
 )
 
 // Stopped is a member that does not run: its files.
@@ -31,6 +32,10 @@ func (s stopped) take(ctx context.Context, path string) (hashed bool, err error)
 	defer os.RemoveAll(twin.Data)
 	if err := copyMember(s.Dir, twin); err != nil {
 		return false, err
+	}
+	// What was acknowledged last does not count as committed in its log yet.
+	if err := raftlog.CommitAll(twin.wal()); err != nil {
+		return false, fmt.Errorf("replay the log of data directory %s: %w", s.Data, err)
 	}
 	if _, err := replay(ctx, twin); err != nil {
 		return false, fmt.Errorf("replay the log of data directory %s: %w", s.Data, err)

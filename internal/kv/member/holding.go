@@ -18,10 +18,10 @@ import (
 	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/protobuf/proto"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/raftlog"
 	"flotilla/internal/kv/whereabouts"
 )
 
@@ -177,7 +177,7 @@ func (h *Holding) readMembers(members *bbolt.Bucket) error {
 }
 
 func (h *Holding) readLog(dir string) error {
-	state, last, err := logEnd(dir, wal.OpenForRead)
+	state, last, err := raftlog.End(dir)
 	if err != nil {
 		return err
 	}

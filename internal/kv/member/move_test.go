@@ -13,7 +13,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/storage/wal"
+
+	"flotilla/internal/kv/raftlog"
 )
 
 // movable is a cluster of three whose members live at addresses of their own, and
@@ -149,7 +150,7 @@ func ahead(t *testing.T, dir string) bool {
 		t.Logf("copied while it was written: %v", err)
 		return false
 	}
-	state, last, err := logEnd(walDir(dir, ""), wal.OpenForRead)
+	state, last, err := raftlog.End(walDir(dir, ""))
 	return err == nil && state.GetCommit() <= h.Applied && h.Applied <= last
 }
 

@@ -16,11 +16,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/raftlog"
 	"flotilla/internal/kv/whereabouts"
 )
 
@@ -107,44 +106,6 @@ func recordGivenUp(ctx context.Context, e *embed.Etcd, h Holding, now time.Time)
 	return nil
 }
 
-// logEnd reads the state at the end of a log, and the index of its last entry.
-func logEnd(dir string, open func(*zap.Logger, string, *walpb.Snapshot) (*wal.WAL, error)) (*raftpb.HardState, uint64, error) {
-	var state *raftpb.HardState
-	var last uint64
-	err := withLog(dir, open, func(_ *wal.WAL, s *raftpb.HardState, l uint64) error {
-		state, last = s, l
-		return nil
-	})
-	return state, last, err
-}
-
-// withLog opens a log at its last snapshot and reads it to its end.
-func withLog(dir string, open func(*zap.Logger, string, *walpb.Snapshot) (*wal.WAL, error), do func(*wal.WAL, *raftpb.HardState, uint64) error) error {
-	lg := zap.NewNop()
-	snaps, err := wal.ValidSnapshotEntries(lg, dir)
-	if err != nil {
-		return fmt.Errorf("read the log %s: %w", dir, err)
-	}
-	from := &walpb.Snapshot{}
-	if len(snaps) > 0 {
-		from = snaps[len(snaps)-1]
-	}
-	w, err := open(lg, dir, from)
-	if err != nil {
-		return fmt.Errorf("open the log %s: %w", dir, err)
-	}
-	defer w.Close()
-	_, state, entries, err := w.ReadAll()
-	if err != nil {
-		return fmt.Errorf("read the log %s: %w", dir, err)
-	}
-	last := from.GetIndex()
-	if len(entries) > 0 {
-		last = entries[len(entries)-1].GetIndex()
-	}
-	return do(w, state, last)
-}
-
 // commitAll notes in the log of a stopped member that all of it is committed. A torn
 // last record is cut off first, as the engine would.
 func commitAll(dir string) error {
@@ -157,16 +118,7 @@ func commitAll(dir string) error {
 	} else if torn != nil && !wal.Repair(zap.NewNop(), dir) {
 		return fmt.Errorf("cut the torn record off %s: the log cannot be repaired", torn.file)
 	}
-	return withLog(dir, wal.Open, func(w *wal.WAL, state *raftpb.HardState, last uint64) error {
-		if state.GetCommit() >= last {
-			return nil
-		}
-		state.Commit = &last
-		if err := w.Save(state, nil); err != nil {
-			return fmt.Errorf("note in the log %s what is committed: %w", dir, err)
-		}
-		return nil
-	})
+	return raftlog.CommitAll(dir)
 }
 
 // copyAside copies a data directory, whole or not at all.
