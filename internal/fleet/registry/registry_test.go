@@ -14,6 +14,7 @@ import (
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/sched"
+	"flotilla/internal/kv/kvtest"
 	"flotilla/internal/kv/member"
 	"flotilla/internal/unitfile"
 )
@@ -26,15 +27,7 @@ func open(t *testing.T) *Registry {
 		t.Fatal(err)
 	}
 	m := member.New(cfg, member.Deps{Log: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- m.Run(ctx, func() { close(ready) }) }()
-	select {
-	case <-ready:
-	case err := <-done:
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); <-done })
+	kvtest.Run(t, m)
 	return connect(t, m.ClientURLs()[0])
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
+	"flotilla/internal/kv/kvtest"
 	"flotilla/internal/kv/member"
 	"flotilla/internal/unitfile"
 )
@@ -24,15 +25,7 @@ func startStore(t *testing.T) string {
 		t.Fatal(err)
 	}
 	m := member.New(cfg, member.Deps{Log: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- m.Run(ctx, func() { close(ready) }) }()
-	select {
-	case <-ready:
-	case err := <-done:
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); <-done })
+	kvtest.Run(t, m)
 	return m.ClientURLs()[0]
 }
 
