@@ -55,6 +55,11 @@ var places = map[string]place{
 	"internal/supervisor/service": {Pure, "supervisor"},
 	"internal/supervisor/jobs":    {Pure, "supervisor"},
 
+	"internal/cloudinit/config": {Pure, "cloudinit"},
+	"internal/cloudinit/plan":   {Pure, "cloudinit"},
+	"internal/reboot/sema":      {Pure, "reboot"},
+	"internal/reboot/window":    {Pure, "reboot"},
+
 	"internal/applet":        {Edge, "applet"},
 	"internal/cli":           {Edge, "cli"},
 	"internal/lifecycle":     {Edge, "lifecycle"},
@@ -78,6 +83,9 @@ var places = map[string]place{
 	"internal/kv":    {Daemon, "kv"},
 	"internal/fleet": {Daemon, "fleet"},
 	"internal/lab":   {Daemon, "lab"},
+
+	"internal/cloudinit": {Daemon, "cloudinit"},
+	"internal/reboot":    {Daemon, "reboot"},
 
 	"internal/up":       {Top, "up"},
 	"internal/archtest": {Top, "archtest"},
