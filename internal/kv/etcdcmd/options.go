@@ -182,6 +182,9 @@ func (o *options) apply() error {
 	e.MaxConcurrentStreams = flags.Uint32FromFlag(fs, "max-concurrent-streams")
 	e.LogOutputs = flags.UniqueStringsFromFlag(fs, "log-outputs")
 	e.ClusterState = o.clusterState.String()
+	if o.isSet("election-timeout") && !o.isSet("heartbeat-interval") {
+		e.TickMs = min(e.TickMs, e.ElectionMs/5) // the engine wants five at least
+	}
 	if e.Dir == "" {
 		e.Dir = e.Name + ".etcd"
 	}

@@ -78,6 +78,28 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// Five heartbeats fit into an election timeout, whoever sets which.
+func TestHeartbeat(t *testing.T) {
+	for _, test := range []struct {
+		args                string
+		heartbeat, election uint
+	}{
+		{"", 200, 1000},
+		{"--election-timeout 2500", 200, 2500},
+		{"--election-timeout 500", 100, 500},
+		{"--heartbeat-interval 50", 50, 1000},
+		{"--heartbeat-interval 100 --election-timeout 500", 100, 500},
+	} {
+		o, err := parsed(t, nil, strings.Fields(test.args)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := o.cfg.Engine; e.TickMs != test.heartbeat || e.ElectionMs != test.election {
+			t.Errorf("%q: heartbeat %d, election %d", test.args, e.TickMs, e.ElectionMs)
+		}
+	}
+}
+
 func TestFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "etcd.yaml")
 	if err := os.WriteFile(file, []byte(`
