@@ -2,14 +2,19 @@ package config
 
 import (
 	"cmp"
+	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// document makes a Document of what is right.
+// document makes a Document of what is right, and says where things that are right
+// by themselves do not go together.
 func (r *reader) document(f fields) Document {
 	c := f.section("coreos")
+	r.window(c.section("locksmith"))
 	return Document{
 		Hostname:          f.text("hostname"),
 		ManageEtcHosts:    f.text("manage_etc_hosts"),
@@ -44,7 +49,28 @@ func options(section string, f fields) Options {
 	return all
 }
 
+// window checks that the two options of a reboot window make one.
+func (r *reader) window(f fields) {
+	start, length := f.text("window_start"), f.text("window_length")
+	switch {
+	case start != "" && length == "" && !f.wrong("window_length"):
+		v := f.values["window_start"]
+		r.add(v.key, Error, v.path, "%q without window_length: there is no window", v.key.text).Hint = v.key.like("window_length") + ": 1h"
+	case length != "" && start == "" && !f.wrong("window_start"):
+		v := f.values["window_length"]
+		r.add(v.key, Error, v.path, "%q without window_start: there is no window", v.key.text).Hint = v.key.like("window_start") + ": 14:30"
+	case length != "" && start != "" && !strings.Contains(start, " "):
+		if d, err := time.ParseDuration(length); err == nil && d > 24*time.Hour {
+			v := f.values["window_length"]
+			r.add(v.node, Error, v.path, "invalid value %s for %q: a window of each day is no longer than 24h", length, v.key.text)
+		}
+	}
+}
+
 func (r *reader) oem(f fields) OEM {
+	if f.node != nil && len(f.values) > 0 && f.text("id") == "" && !f.wrong("id") {
+		r.add(f.node, Warning, f.path, "oem without id: nothing is written")
+	}
 	return OEM{ID: f.text("id"), Name: f.text("name"), VersionID: f.text("version_id"),
 		HomeURL: f.text("home_url"), BugReportURL: f.text("bug_report_url")}
 }
@@ -53,18 +79,84 @@ func update(f fields) Update {
 	return Update{RebootStrategy: f.text("reboot_strategy"), Group: f.text("group"), Server: f.text("server")}
 }
 
+// named reports whether an entry of a list has the option that it cannot do without.
+// One that is there and wrong has been complained about.
+func (r *reader) named(f fields, what, name string) bool {
+	if f.text(name) != "" {
+		return true
+	}
+	if !f.wrong(name) {
+		r.add(f.node, Error, f.path, "%s without a %s: it is left out", what, name)
+	}
+	return false
+}
+
+// once notes names of list entries and complains when one comes again.
+func (r *reader) once(seen map[string]int, f fields, name, what string) {
+	v := f.values[name]
+	key := v.text
+	if name == "path" {
+		key = path.Clean(key)
+	}
+	if line, again := seen[key]; again {
+		r.add(v.node, Warning, v.path, "%s %s is there twice: first in line %d", what, v.text, line)
+		return
+	}
+	seen[key] = v.node.line
+}
+
 func (r *reader) units(items []fields) []Unit {
 	var all []Unit
+	seen := map[string]int{}
 	for _, f := range items {
-		all = append(all, Unit{Name: f.text("name"), Content: f.text("content"), Runtime: f.flag("runtime"),
-			Enable: f.flag("enable"), Mask: f.flag("mask"), Command: f.text("command"), DropIns: r.dropIns(f.items("drop_ins"))})
+		dropIns := r.dropIns(f.items("drop_ins"))
+		r.unitText(f.values["content"])
+		if !r.named(f, "a unit", "name") {
+			continue
+		}
+		r.once(seen, f, "name", "unit")
+		r.unitSense(f)
+		u := Unit{Name: f.text("name"), Content: f.text("content"), Runtime: f.flag("runtime"), Enable: f.flag("enable"),
+			Mask: f.flag("mask"), Command: f.text("command"), DropIns: dropIns}
+		if u.Mask && u.Content != "" {
+			continue
+		}
+		all = append(all, u)
 	}
 	return all
 }
 
+// unitSense complains about what a unit cannot be at once.
+func (r *reader) unitSense(f fields) {
+	mask, name := f.values["mask"], f.text("name")
+	if f.flag("mask") && f.text("content") != "" {
+		r.add(mask.key, Error, f.path, "%s is masked and has content: the link to /dev/null and the file want the same place; it is left out", name)
+	}
+	if f.flag("mask") && f.flag("enable") {
+		r.add(mask.key, Warning, f.path, "%s is masked and enabled: a masked unit cannot be enabled", name)
+	}
+	if c := f.text("command"); f.flag("mask") && c != "" && c != "stop" {
+		r.add(f.values["command"].key, Warning, f.path, "%s is masked: %s will fail", name, c)
+	}
+	if !IsNetworkUnit(name) {
+		return
+	}
+	for _, option := range []string{"command", "enable"} {
+		if v := f.values[option]; v.text != "" && v.text != "false" {
+			r.add(v.key, Warning, f.path, "%s is read by systemd-networkd, which is restarted for it: %s is ignored", name, v.key.text)
+		}
+	}
+}
+
 func (r *reader) dropIns(items []fields) []DropIn {
 	var all []DropIn
+	seen := map[string]int{}
 	for _, f := range items {
+		r.unitText(f.values["content"])
+		if !r.named(f, "a drop-in", "name") || !r.named(f, "a drop-in", "content") {
+			continue
+		}
+		r.once(seen, f, "name", "drop-in")
 		all = append(all, DropIn{Name: f.text("name"), Content: f.text("content")})
 	}
 	return all
@@ -72,7 +164,12 @@ func (r *reader) dropIns(items []fields) []DropIn {
 
 func (r *reader) users(items []fields) []User {
 	var all []User
+	seen := map[string]int{}
 	for _, f := range items {
+		if !r.named(f, "a user", "name") {
+			continue
+		}
+		r.once(seen, f, "name", "user")
 		u := User{
 			Name: f.text("name"), PasswordHash: f.text("passwd"), SSHAuthorizedKeys: f.texts("ssh_authorized_keys"),
 			GithubUsers: f.texts("coreos_ssh_import_github_users"), KeysURL: f.text("coreos_ssh_import_url"),
@@ -90,13 +187,68 @@ func (r *reader) users(items []fields) []User {
 
 func (r *reader) files(items []fields) []File {
 	var all []File
+	seen := map[string]int{}
 	for _, f := range items {
-		file := File{Path: f.text("path"), Content: []byte(f.text("content")), Owner: f.text("owner"), Mode: 0o644}
-		if p := f.text("permissions"); p != "" {
-			mode, _ := strconv.ParseUint(strings.TrimPrefix(p, "0"), 8, 32)
-			file.Mode = uint32(mode)
+		content, ok := r.decoded(f)
+		if !r.named(f, "a file", "path") {
+			continue
 		}
-		all = append(all, file)
+		r.once(seen, f, "path", "file")
+		mode, modeOK := r.mode(f)
+		// Half a file is worse than none: a secret that all can read, a program that does not run.
+		if !ok || !modeOK || f.wrong("owner") || f.wrong("content") {
+			continue
+		}
+		all = append(all, File{Path: path.Clean(f.text("path")), Content: content, Owner: f.text("owner"), Mode: mode})
 	}
 	return all
+}
+
+// mode is what permissions say; false if they are wrong.
+func (r *reader) mode(f fields) (uint32, bool) {
+	v := f.values["permissions"]
+	if v.text == "" {
+		return 0o644, !f.wrong("permissions")
+	}
+	mode, err := strconv.ParseUint(v.text, 8, 32)
+	if octal, ok := decimals[v.text]; ok && v.node.plain && mode&0o400 != 0 && mode&0o022 != 0 && mode&0o200 == 0 {
+		r.add(v.node, Warning, v.path, "permissions %s let others write and not the owner: it is what a program makes of %s, which must stand in quotes there", v.text, octal)
+	}
+	return uint32(mode), err == nil
+}
+
+// decoded is the content of a file with its encoding undone.
+func (r *reader) decoded(f fields) ([]byte, bool) {
+	data := []byte(f.text("content"))
+	v, ok := f.values["encoding"]
+	if !ok || v.text == "" {
+		return data, !f.wrong("encoding")
+	}
+	data, err := undo(v.text, data, max(0, MaxUnpacked-r.bytes))
+	if err != nil {
+		at := v
+		if c, ok := f.values["content"]; ok {
+			at = c
+		}
+		r.add(at.node, Error, at.path, "content cannot be decoded as %q: %v", v.text, err)
+	}
+	r.bytes += len(data)
+	return data, err == nil
+}
+
+// undo undoes an encoding: base64 first, where both are named. Unpacked it may have
+// limit bytes.
+func undo(encoding string, data []byte, limit int) ([]byte, error) {
+	var err error
+	if strings.Contains(encoding, "64") {
+		if data, err = decodeBase64(string(data)); err != nil {
+			return nil, err
+		}
+	}
+	if strings.HasPrefix(encoding, "gz") {
+		if data, err = gunzip(data, limit); err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+	}
+	return data, nil
 }

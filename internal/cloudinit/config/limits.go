@@ -7,6 +7,7 @@ const (
 	MaxUnpacked = 16 << 20 // bytes of user data after all unpacking, or of all contents of a document
 	MaxTokens   = 50_000   // keys, values and signs of a document: reading takes their square
 	MaxDepth    = 40       // lists and mappings inside each other; the schema needs 7
+	MaxBlank    = 200      // empty lines in a row: reading multiplies them with the text before
 	MaxParts    = 64       // parts of user data in several parts
 	MaxNesting  = 4        // of multiparts and gzip inside each other
 )

@@ -2,23 +2,230 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"flotilla/internal/fault"
 )
 
 // Parse reads a cloud-config document, its first line included. It returns what the
-// document asks for as far as that is right, and everything that is wrong in order
-// of lines. A document that is no cloud-config or no YAML asks for nothing.
+// document asks for as far as that is right, and everything that is wrong, in order
+// of lines. Lines are those of text.
+//
+// A document without the right first line asks for nothing, neither does one beyond
+// the limits. Of one that is no YAML, those of its top-level keys that can be read by
+// themselves count if they let somebody in: host name, users and keys. Empty data,
+// scripts and Ignition documents ask for nothing, and nothing is wrong with them.
 func Parse(text string) (Document, []Finding) {
 	r := &reader{}
-	root, _, serr := parseYAML(strings.ReplaceAll(text, "\r\n", "\n"))
-	if serr != nil {
-		r.add(&node{line: serr.line, col: serr.col}, Error, "", "%s", serr.msg)
-		return Document{}, r.findings
-	}
-	doc := r.document(r.mapping("", "", root))
+	doc := r.parse(text)
 	slices.SortStableFunc(r.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return doc, r.findings
+}
+
+func (r *reader) parse(text string) Document {
+	if len(text) > MaxText {
+		r.at(1, 0, Error, "a document of %d bytes: more than %d are not read", len(text), MaxText)
+		return Document{}
+	}
+	switch Classify([]byte(text)) {
+	case Empty, Script, Ignition:
+		return Document{}
+	}
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	if rest, marked := strings.CutPrefix(text, byteOrderMark); marked {
+		r.at(1, 1, Warning, "a byte order mark before the first line: coreos-cloudinit does not know the document by it")
+		text = rest
+	}
+	r.lines = strings.Split(text, "\n")
+	headed := r.header()
+	if !headed && !r.familiar(text) {
+		return Document{}
+	}
+	doc := r.body(text)
+	if !headed {
+		return Document{}
+	}
+	return doc
+}
+
+func (r *reader) at(line, col int, s Severity, format string, args ...any) {
+	r.add(&node{line: line, col: col}, s, "", format, args...)
+}
+
+// header reports whether the first line is right.
+func (r *reader) header() bool {
+	first := r.lines[0]
+	if strings.TrimRight(first, " \t\r") == Header {
+		return true
+	}
+	msg := `the first line must be "#cloud-config" or begin with "#!"`
+	later := slices.IndexFunc(r.lines, func(l string) bool { return strings.TrimSpace(l) == Header })
+	switch {
+	case later == 0:
+		msg += ": there are blanks before it"
+	case later > 0:
+		msg += fmt.Sprintf(": it stands in line %d", later+1)
+	case fault.Nearest(strings.TrimSpace(first), []string{Header}) != "":
+		msg += "; did you mean " + Header + "?"
+	}
+	r.at(1, 1, Error, "%s", msg)
+	return false
+}
+
+// familiar reports whether a text without the right first line is nevertheless meant
+// to be a document: some line begins with a key of the top level.
+func (r *reader) familiar(text string) bool {
+	for _, line := range r.lines {
+		name, _, found := strings.Cut(line, ":")
+		if _, ok := lookup("", canonical(name)); found && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// body reads what follows the first line.
+func (r *reader) body(text string) Document {
+	clean := r.cleaned(text)
+	if !r.shortGaps() {
+		return Document{}
+	}
+	root, second, serr := parseYAML(clean)
+	if second > 0 {
+		r.at(second, 1, Error, "a second YAML document begins here: only the first is read")
+	}
+	if serr != nil {
+		return r.salvage(clean, serr)
+	}
+	switch root.kind {
+	case nothing:
+		return Document{}
+	case mapping:
+	default:
+		r.add(root, Error, "", "the document must be %s, it is %s", Mapping, root.is())
+		return Document{}
+	}
+	doc := r.document(r.mapping("", "", root))
+	if clean != text {
+		return lettingIn(doc)
+	}
+	return doc
+}
+
+// lettingIn is the part of a document that a person needs to log in.
+func lettingIn(doc Document) Document {
+	return Document{Hostname: doc.Hostname, SSHAuthorizedKeys: doc.SSHAuthorizedKeys, Users: doc.Users}
+}
+
+// cleaned reports bytes that no YAML has and returns the text with question marks in
+// their place, so that the rest can be looked at.
+func (r *reader) cleaned(text string) string {
+	for i, line := range r.lines {
+		bad := strings.IndexFunc(line, forbidden)
+		if bad < 0 {
+			continue
+		}
+		what := fmt.Sprintf("the control character %U", []rune(line[bad:])[0])
+		switch c, size := utf8.DecodeRuneInString(line[bad:]); {
+		case c == 0:
+			what = "a NUL byte"
+		case c == utf8.RuneError && size == 1:
+			what = fmt.Sprintf("not valid UTF-8 (byte %#x)", line[bad])
+		}
+		r.at(i+1, utf8.RuneCountInString(line[:bad])+1, Error, "%s: a document is text in UTF-8", what)
+	}
+	if !strings.ContainsFunc(text, forbidden) {
+		return text
+	}
+	return strings.Map(func(c rune) rune {
+		if forbidden(c) {
+			return '?'
+		}
+		return c
+	}, text)
+}
+
+// forbidden are what YAML 1.2 (section 5.1) keeps out of a text, and the sign that Go
+// puts in the place of what is not UTF-8.
+func forbidden(c rune) bool {
+	return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f || c == utf8.RuneError
+}
+
+// shortGaps refuses so many empty lines in a row that reading them takes for ever.
+func (r *reader) shortGaps() bool {
+	run := 0
+	for i, line := range r.lines {
+		if run++; strings.TrimSpace(line) != "" {
+			run = 0
+		}
+		if run > MaxBlank && i+1 < len(r.lines) {
+			r.at(i+1, 0, Error, "more than %d empty lines in a row", MaxBlank)
+			return false
+		}
+	}
+	return true
+}
+
+// salvage reads the top-level keys of a broken document one by one: to tell all that
+// is wrong with it, and because without keys nobody can log in to mend it.
+func (r *reader) salvage(text string, whole *syntaxError) Document {
+	root := &node{kind: mapping, line: 1, col: 1}
+	var broken []*syntaxError
+	for _, b := range blocks(r.lines) {
+		part, _, serr := parseYAML(strings.Repeat("\n", b.from) + strings.Join(r.lines[b.from:b.to], "\n") + "\n")
+		switch {
+		case serr == nil && part.kind == mapping:
+			root.pairs = append(root.pairs, part.pairs...)
+		case serr != nil && !serr.alias:
+			broken = append(broken, serr)
+		}
+	}
+	if len(broken) == 0 {
+		broken = append(broken, whole)
+	}
+	for _, b := range broken {
+		r.at(b.line, b.col, Error, "%s", r.explained(b))
+	}
+	doc := lettingIn(r.document(r.mapping("", "", root)))
+	if doc.Hostname != "" || len(doc.SSHAuthorizedKeys)+len(doc.Users) > 0 {
+		r.at(broken[0].line, broken[0].col, Info, "of this document only host name, users and keys can be used until that is mended")
+	}
+	return doc
+}
+
+// A block is the lines of one key of the top level: from the first, counted from 0,
+// to before the last.
+type block struct{ from, to int }
+
+func blocks(lines []string) []block {
+	var all []block
+	for i, line := range lines {
+		if line != "" && !strings.ContainsRune(" \t#-]}", rune(line[0])) {
+			all = append(all, block{from: i})
+		}
+		if len(all) > 0 {
+			all[len(all)-1].to = i + 1
+		}
+	}
+	return all
+}
+
+// explained adds to what the YAML parser says what a person is likely to have done.
+func (r *reader) explained(e *syntaxError) string {
+	msg := "not YAML: " + e.msg
+	if e.line > len(r.lines) || e.line < 1 {
+		return msg
+	}
+	line := r.lines[e.line-1]
+	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+	switch {
+	case strings.Contains(indent, "\t"):
+		return msg + "; indent with blanks: there is a tab"
+	}
+	return msg
 }

@@ -13,6 +13,7 @@ import (
 // wrong at the very node, and keeps what is right.
 type reader struct {
 	findings []Finding
+	lines    []string // of the document
 	values   int // read so far, aliases counted each time
 	bytes    int // of texts read so far, likewise
 	spent    bool
@@ -43,6 +44,7 @@ type fields struct {
 	node   *node
 	path   string // coreos.units[2]
 	values map[string]value
+	bad    map[string]bool // those that were there and wrong
 }
 
 // A value of the type that its entry says.
@@ -54,11 +56,13 @@ type value struct {
 	items     []fields // of Mappings; of Mapping the one
 }
 
-func (f fields) has(name string) bool       { _, ok := f.values[name]; return ok }
 func (f fields) text(name string) string    { return f.values[name].text }
 func (f fields) texts(name string) []string { return f.values[name].texts }
 func (f fields) flag(name string) bool      { return f.values[name].text == "true" }
 func (f fields) items(name string) []fields { return f.values[name].items }
+
+// wrong reports whether an option is there and was wrong, which has been said.
+func (f fields) wrong(name string) bool { return f.bad[name] }
 
 // section is the mapping of that name; one without options if there is none.
 func (f fields) section(name string) fields {
@@ -70,7 +74,7 @@ func (f fields) section(name string) fields {
 
 // mapping reads the options of a section. The node is a mapping.
 func (r *reader) mapping(section, path string, n *node) fields {
-	f := fields{node: n, path: path, values: map[string]value{}}
+	f := fields{node: n, path: path, values: map[string]value{}, bad: map[string]bool{}}
 	seen := map[string]*node{}
 	for _, p := range n.pairs {
 		name := canonical(p.key.text)
@@ -89,9 +93,19 @@ func (r *reader) mapping(section, path string, n *node) fields {
 		}
 		if v, ok := r.value(e, join(path, name), p); ok {
 			f.values[name] = v
+		} else {
+			f.bad[name] = true
 		}
 	}
 	return f
+}
+
+// like spells a name as n does: with hyphens if n has some.
+func (n *node) like(name string) string {
+	if strings.Contains(n.text, "-") {
+		return strings.ReplaceAll(name, "_", "-")
+	}
+	return name
 }
 
 func join(path, name string) string {
@@ -131,10 +145,7 @@ func (r *reader) unknown(section, path string, key *node) {
 		}
 	}
 	if near := fault.Nearest(name, known); near != "" {
-		if strings.Contains(key.text, "-") {
-			near = strings.ReplaceAll(near, "_", "-")
-		}
-		f.Message += "; did you mean " + near + "?"
+		f.Message += "; did you mean " + key.like(near) + "?"
 	} else if len(homes) == 0 || len(homes) > 2 {
 		f.Message += "; there are: " + strings.Join(known, ", ")
 		return

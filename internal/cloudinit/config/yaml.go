@@ -60,7 +60,8 @@ func (n *node) is() string {
 // A syntaxError is why a text is no YAML, and where.
 type syntaxError struct {
 	line, col int
-	msg, hint string
+	msg       string
+	alias     bool // what is missing may stand in another part of the document
 }
 
 // parseYAML reads the first document of text and reports where a second one
@@ -307,7 +308,10 @@ func (c *converter) alias(n *node, y *ast.AliasNode) *node {
 	if target, ok := c.anchors[name]; ok {
 		return target
 	}
-	return c.fail(n, "there is no &%s before *%s", name, name)
+	if c.err == nil {
+		c.err = &syntaxError{line: n.line, col: n.col, msg: fmt.Sprintf("there is no &%s before *%s", name, name), alias: true}
+	}
+	return n
 }
 
 // tagged reads the few tags that mean something here.
