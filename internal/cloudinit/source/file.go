@@ -1,0 +1,59 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"flotilla/internal/fault"
+)
+
+// File is a document in a file of this machine. It is available once the file exists.
+func File(path string) Source { return file{path} }
+
+type file struct{ path string }
+
+func (f file) Name() string { return f.path }
+func (f file) Type() string { return "local-file" }
+
+func (f file) Available(context.Context) error {
+	info, err := os.Stat(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.Hint(fmt.Errorf("%s does not exist", f.path), "is the path right?")
+	case err != nil:
+		return err
+	case info.IsDir():
+		return never{fmt.Errorf("%s is a directory", f.path)}
+	}
+	return nil
+}
+
+func (f file) UserData(context.Context) ([]byte, error) { return readFile(f.path) }
+
+func (f file) Metadata(context.Context) (Metadata, error) { return Metadata{}, nil }
+
+// readFile reads a file of at most MaxSize bytes. It works for pipes too.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := readAtMost(f, MaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return data, nil
+}
+
+// readIfThere is readFile for files that may be missing: no bytes then.
+func readIfThere(path string) ([]byte, error) {
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
