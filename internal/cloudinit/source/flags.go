@@ -95,16 +95,31 @@ func (f Flags) Or(g Flags) Flags {
 // Sources makes the sources that the flags name. It touches none of them.
 func (f Flags) Sources(fetch Fetcher) []Source {
 	var out []Source
-	for _, s := range []struct {
-		value string
-		make  func(string) Source
-	}{
-		{f.File, File},
-		{f.URL, func(u string) Source { return URL(u, fetch) }},
-	} {
-		if s.value != "" {
-			out = append(out, s.make(s.value))
+	with := func(value string, make func(string, Fetcher) Source) {
+		if value != "" {
+			out = append(out, make(value, fetch))
 		}
 	}
+	local := func(make func(string) Source) func(string, Fetcher) Source {
+		return func(path string, _ Fetcher) Source { return make(path) }
+	}
+	with(f.File, local(File))
+	with(f.URL, URL)
+	with(f.ConfigDrive, local(ConfigDrive))
+	if f.ProcCmdline {
+		out = append(out, ProcCmdline(procCmdline, fetch))
+	}
+	with(f.EC2, EC2)
+	with(f.GCE, GCE)
+	with(f.DigitalOcean, DigitalOcean)
+	with(f.Packet, Packet)
+	if f.CloudSigma {
+		out = append(out, CloudSigma())
+	}
+	if f.VMwareGuestinfo {
+		out = append(out, Guestinfo(fetch))
+	}
+	with(f.VMwareOVFEnv, OVFEnv)
+	with(f.WAAgent, local(WAAgent))
 	return out
 }
