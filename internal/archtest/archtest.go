@@ -55,10 +55,11 @@ var places = map[string]place{
 	"internal/supervisor/service": {Pure, "supervisor"},
 	"internal/supervisor/jobs":    {Pure, "supervisor"},
 
-	"internal/cloudinit/config": {Pure, "cloudinit"},
-	"internal/cloudinit/plan":   {Pure, "cloudinit"},
-	"internal/reboot/sema":      {Pure, "reboot"},
-	"internal/reboot/window":    {Pure, "reboot"},
+	"internal/cloudinit/config":  {Pure, "cloudinit"},
+	"internal/cloudinit/plan":    {Pure, "cloudinit"},
+	"internal/cloudinit/netconf": {Pure, "cloudinit"},
+	"internal/reboot/sema":       {Pure, "reboot"},
+	"internal/reboot/window":     {Pure, "reboot"},
 
 	"internal/applet":        {Edge, "applet"},
 	"internal/cli":           {Edge, "cli"},
