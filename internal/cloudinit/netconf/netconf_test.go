@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,10 +71,10 @@ func FuzzConvert(f *testing.F) {
 			f.Fatal(err)
 		}
 		format, _, _ := strings.Cut(filepath.Base(path), "-")
-		f.Add(format, a.Files[0].Data)
+		f.Add(uint8(slices.Index(Formats(), format)), a.Files[0].Data)
 	}
-	f.Fuzz(func(t *testing.T, format string, data []byte) {
-		files, _, err := Convert(format, data)
+	f.Fuzz(func(t *testing.T, format uint8, data []byte) {
+		files, _, err := Convert(Formats()[int(format)%len(formats)], data)
 		if err != nil && files != nil {
 			t.Errorf("files with the error %v", err)
 		}

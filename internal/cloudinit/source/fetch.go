@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -25,6 +26,8 @@ type Fetcher struct {
 	// directly: their answers hold secrets, and their addresses mean something on
 	// this machine's own link alone.
 	Proxied bool
+
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // nil but in tests
 }
 
 // maxRedirects is how often a server may send us elsewhere for one document.
@@ -143,7 +146,7 @@ func (f Fetcher) once(ctx context.Context, method, from string, header http.Head
 
 // client makes an http.Client for one try: nothing is worth being kept open.
 func (f Fetcher) client(header http.Header) *http.Client {
-	t := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
+	t := &http.Transport{DisableCompression: true, DisableKeepAlives: true, DialContext: f.dial}
 	if f.Proxied {
 		t.Proxy = http.ProxyFromEnvironment
 	}
