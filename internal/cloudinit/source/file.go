@@ -43,10 +43,10 @@ func readFile(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	data, err := readAtMost(f, MaxSize)
-	if err != nil {
+	if _, named := errors.AsType[*fs.PathError](err); err != nil && !named {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return data, nil
+	return data, err
 }
 
 // readIfThere is readFile for files that may be missing: no bytes then.
