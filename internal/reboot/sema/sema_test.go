@@ -363,7 +363,6 @@ func TestDiff(t *testing.T) {
 		{"release a", []string{"a gave its slot back: good"}, []string{"good"}},
 		{"refresh a rebooting", []string{"a is rebooting"}, nil},
 		{"lose a", []string{"a is lost", "stopped: a: silent"}, nil},
-		{"lose a\nresume", []string{"a gave its slot back: good"}, []string{"good"}}, // in two steps, below
 		{"stop-after 0\nfail b", []string{"b gave its slot back: bad: unhealthy"}, []string{"bad: unhealthy"}},
 		{"max 5", []string{"max is 5, was 2"}, nil},
 	} {
