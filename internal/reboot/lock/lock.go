@@ -6,7 +6,6 @@ package lock
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -254,36 +253,4 @@ func (l *Lock) fail(doing string, err error) error {
 		return fault.Hint(err, "the store asks for a user who may read and write below %s", prefix)
 	}
 	return err
-}
-
-// historyKept is how many records are kept. It is more by those that machines wrote
-// at the same moment.
-const historyKept = 200
-
-// record writes what a change has ended into the history. A history that cannot be
-// written holds up no reboot.
-func (l *Lock) record(ctx context.Context, before State, after sema.Semaphore) {
-	for _, r := range sema.Ended(before.Semaphore, after, l.Now().UTC().Truncate(time.Second)) {
-		raw, err := json.Marshal(r)
-		if err != nil {
-			continue
-		}
-		if _, err := l.c.CreateInOrder(ctx, l.historyDir(), string(raw), 0); err != nil {
-			return
-		}
-		l.trim(ctx)
-	}
-}
-
-func (l *Lock) historyDir() string { return path.Join(dir(l.group), "history") }
-
-// trim removes the oldest records above historyKept.
-func (l *Lock) trim(ctx context.Context) {
-	r, err := l.c.Get(ctx, l.historyDir(), keys.GetOptions{Sorted: true})
-	if err != nil || r.Node == nil {
-		return
-	}
-	for i := range len(r.Node.Nodes) - historyKept {
-		l.c.Delete(ctx, r.Node.Nodes[i].Key, keys.DeleteOptions{}) // else the next one removes it
-	}
 }
