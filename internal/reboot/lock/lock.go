@@ -61,31 +61,27 @@ type State struct {
 	sema.Semaphore
 	// Index is the index of the last change; 0 while nobody has written the lock.
 	Index uint64
+
+	at uint64 // the store's index when it was read: further changes come behind
 }
 
 // Read reads the lock as a majority of the store has it. A lock that nobody has
 // written is sema.New at index 0.
 func (l *Lock) Read(ctx context.Context) (State, error) {
-	s, _, err := l.readAt(ctx)
-	return s, err
-}
-
-// readAt is Read, and the index behind which further changes are to be looked for.
-func (l *Lock) readAt(ctx context.Context) (State, uint64, error) {
 	r, err := l.c.Get(ctx, Key(l.group), keys.GetOptions{Quorum: true})
 	var refused *keys.Error
 	if errors.As(err, &refused) && refused.ErrorCode == wire.CodeKeyNotFound {
-		return State{Semaphore: sema.New()}, refused.Index, nil
+		return State{Semaphore: sema.New(), at: refused.Index}, nil
 	}
 	if err != nil {
-		return State{}, 0, l.fail("read", err)
+		return State{}, l.fail("read", err)
 	}
-	s, err := l.decode(r.Node)
-	return s, r.Index, err
+	return l.decode(r)
 }
 
 // decode reads the value of the lock's node.
-func (l *Lock) decode(n *keys.Node) (State, error) {
+func (l *Lock) decode(r *keys.Response) (State, error) {
+	n := r.Node
 	if n == nil || n.Dir || n.Value == nil {
 		return State{}, l.fail("read", errors.New("the key has no value"))
 	}
@@ -94,7 +90,7 @@ func (l *Lock) decode(n *keys.Node) (State, error) {
 		return State{}, fault.Hint(l.fail("read", err),
 			"somebody has written %s by hand; 'etcdctl set %s %s' makes it a free lock", Key(l.group), Key(l.group), `'`+string(sema.New().Encode())+`'`)
 	}
-	return State{Semaphore: s, Index: n.ModifiedIndex}, nil
+	return State{Semaphore: s, Index: n.ModifiedIndex, at: r.Index}, nil
 }
 
 // Init writes a free lock of one slot unless there is a lock. Classic clients and
@@ -124,25 +120,25 @@ const (
 // If even that fails, the error says that it may have been: read the lock before
 // acting on either.
 func (l *Lock) Change(ctx context.Context, f func(sema.Semaphore) (sema.Semaphore, error)) (State, error) {
-	var doubt *attempt // a write whose answer was lost
+	var doubts []attempt // writes whose answer was lost
 	for try := range maxTries {
 		if err := pause(ctx, try); err != nil {
-			return State{}, l.fail("change", unsure(doubt, err))
+			return State{}, l.fail("change", unsure(doubts, err))
 		}
 		now, err := l.Read(ctx)
-		if err != nil {
-			if doubt != nil && ctx.Err() == nil {
-				continue
-			}
-			return State{}, unsure(doubt, err)
+		if err != nil && len(doubts) > 0 && ctx.Err() == nil {
+			continue
 		}
-		if doubt != nil && l.happened(ctx, *doubt, now) {
-			l.record(ctx, doubt.before, doubt.after)
+		if err != nil {
+			return State{}, unsure(doubts, err)
+		}
+		if a, ok := l.happened(ctx, doubts, now); ok {
+			l.record(ctx, a.before, a.after)
 			return now, nil
 		}
 		next, err := f(now.Semaphore)
 		if err != nil {
-			return now, err
+			return now, unsure(doubts, err)
 		}
 		a := attempt{before: now, after: next, value: string(next.Encode())}
 		if now.Index > 0 && a.value == string(now.Encode()) {
@@ -152,16 +148,16 @@ func (l *Lock) Change(ctx context.Context, f func(sema.Semaphore) (sema.Semaphor
 		switch {
 		case err == nil:
 			l.record(ctx, a.before, a.after)
-			return State{next, index}, nil
+			return State{Semaphore: next, Index: index, at: index}, nil
 		case is(err, wire.CodeTestFailed), is(err, wire.CodeNodeExist), is(err, wire.CodeKeyNotFound):
-			// Somebody was faster. If an earlier write is in doubt, it may be ours.
+			// Somebody was faster. With a write in doubt, it may be that one.
 		case mayHaveHappened(err):
-			doubt = &a
+			doubts = append(doubts, a)
 		default:
 			return State{}, l.fail("write", err)
 		}
 	}
-	return State{}, l.fail("change", unsure(doubt, ErrBusy))
+	return State{}, l.fail("change", unsure(doubts, ErrBusy))
 }
 
 // attempt is one write: the state it was made from, and what it was to become.
@@ -183,25 +179,36 @@ func (l *Lock) write(ctx context.Context, a attempt) (uint64, error) {
 	return r.Node.ModifiedIndex, nil
 }
 
-// happened tells whether a write whose answer was lost has been carried out. It was
-// made on one index, so if it was, it is the first change behind that index. An
-// equal value there is as good: signs of life and holders differ in their numbers
-// and times, and of two equal changes by different people one is enough.
-func (l *Lock) happened(ctx context.Context, a attempt, now State) bool {
-	if now.Index == a.before.Index {
-		return false // not yet; if it is carried out later, the next write fails
+// happened finds the write whose answer was lost and that has been carried out. Each
+// was made on one index, so if it was carried out, it is the first change behind that
+// index. An equal value there is as good: signs of life and holders differ in their
+// numbers and times, and of two equal changes by different people one is enough.
+func (l *Lock) happened(ctx context.Context, doubts []attempt, now State) (attempt, bool) {
+	for _, a := range doubts {
+		if now.Index == a.before.Index {
+			continue // not yet; if it is carried out later, the next write fails
+		}
+		if string(now.Encode()) == a.value || l.firstBehind(ctx, a.before.at) == a.value {
+			return a, true
+		}
 	}
-	if string(now.Encode()) == a.value {
-		return true
-	}
-	if a.before.Index == 0 {
-		return false // a new key has no index to watch from
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	first, err := l.c.Watch(Key(l.group), keys.WatchOptions{After: a.before.Index}).Next(ctx)
-	return err == nil && first.Node != nil && first.Node.Value != nil && *first.Node.Value == a.value
+	return attempt{}, false
 }
+
+// firstBehind is the first value that the lock got behind an index of the store; ""
+// if that cannot be found out.
+func (l *Lock) firstBehind(ctx context.Context, index uint64) string {
+	ctx, cancel := context.WithTimeout(ctx, lookBack)
+	defer cancel()
+	first, err := l.c.Watch(Key(l.group), keys.WatchOptions{After: index}).Next(ctx)
+	if err != nil || first.Node == nil || first.Node.Value == nil {
+		return ""
+	}
+	return *first.Node.Value
+}
+
+// lookBack is how long the store may take to tell of a change that there has been.
+const lookBack = 2 * time.Second
 
 // pause waits before a further try.
 func pause(ctx context.Context, try int) error {
@@ -218,8 +225,8 @@ func pause(ctx context.Context, try int) error {
 }
 
 // unsure adds to an error that a write may have been carried out.
-func unsure(doubt *attempt, err error) error {
-	if doubt == nil {
+func unsure(doubts []attempt, err error) error {
+	if len(doubts) == 0 {
 		return err
 	}
 	return fmt.Errorf("%w (the change may have been made all the same: its answer was lost)", err)

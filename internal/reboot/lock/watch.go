@@ -47,8 +47,7 @@ func (l *Lock) Watch(ctx context.Context) <-chan Update {
 // follow reads the lock, then delivers its changes until something fails.
 func (l *Lock) follow(ctx context.Context, out chan<- Update, well func()) error {
 	for {
-		// The answer's index says where the store stands, also while there is no lock.
-		now, index, err := l.readAt(ctx)
+		now, err := l.Read(ctx)
 		if err != nil {
 			return err
 		}
@@ -58,7 +57,7 @@ func (l *Lock) follow(ctx context.Context, out chan<- Update, well func()) error
 		}
 		// Whatever the change was, the newest state is read: a slow receiver is never
 		// behind, and a change that the store has forgotten is none to miss.
-		_, err = l.c.Watch(Key(l.group), keys.WatchOptions{After: index}).Next(ctx)
+		_, err = l.c.Watch(Key(l.group), keys.WatchOptions{After: now.at}).Next(ctx)
 		if err != nil && !is(err, wire.CodeEventIndexGone) {
 			return l.fail("watch", err)
 		}

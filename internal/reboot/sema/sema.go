@@ -26,16 +26,17 @@ import (
 
 // What an operation refuses. The first three have the classic words.
 var (
-	// ErrFull: Take, no slot is free.
+	// ErrFull: Take and Acquire, no slot is free.
 	ErrFull = errors.New("semaphore is at 0")
-	// ErrHolderExists: Take, the machine holds one already.
+	// ErrHolderExists: Take, the machine holds one already; Acquire, a person holds
+	// one for it.
 	ErrHolderExists = errors.New("holder exists")
 	// ErrNotHolder: Release, Fail, Refresh and Lose, the machine holds none.
 	ErrNotHolder = errors.New("holder does not exist")
-	// ErrStopped: Take, nobody takes a slot until somebody looked. A *StoppedError
+	// ErrStopped: Take and Acquire, nobody takes a slot until somebody looked. A *StoppedError
 	// says why.
 	ErrStopped = errors.New("stopped")
-	// ErrLost: Refresh, the machine has been given up or has come back bad. It must
+	// ErrLost: Acquire and Refresh, the machine has been given up or has come back bad. It must
 	// not go on to reboot; Release makes it an ordinary machine again.
 	ErrLost = errors.New("holder has been given up")
 	// ErrChanged: Lose, the holder's entry is not the one that was watched: it lives.
@@ -169,6 +170,20 @@ func (s Semaphore) Take(machine string, d Detail) (Semaphore, error) {
 	next.Holders = slices.Insert(next.Holders, i, machine)
 	next.Details[machine] = d
 	return next, nil
+}
+
+// Acquire is Take for a machine that does not know whether it holds a slot: one that
+// asks again because it missed the answer, or was started anew. Whoever holds a slot
+// keeps it, with a sign of life. What a person holds for the machine is not the
+// machine's (ErrHolderExists).
+func (s Semaphore) Acquire(machine string, d Detail) (Semaphore, error) {
+	switch {
+	case !s.Holds(machine):
+		return s.Take(machine, d)
+	case s.Details[machine].Phase == ByHand:
+		return s, ErrHolderExists
+	}
+	return s.Refresh(machine, d)
 }
 
 // Refresh is a sign of life of a holder: its entry changes. The phase and boot are
