@@ -44,11 +44,24 @@ func (m *maker) before() Record {
 		}
 	}
 	for _, s := range m.steps {
-		if s.Unit != "" && !isNetwork(s.Unit) {
-			r.ReloadDue = m.have.Live
-		}
+		m.stepAhead(&r, s)
 	}
 	return r
+}
+
+// stepAhead records what a step may leave behind if the run is cut after it.
+func (m *maker) stepAhead(r *Record, s Step) {
+	if s.Unit != "" && !isNetwork(s.Unit) && m.have.Live {
+		r.ReloadDue = r.ReloadDue || s.Kind != Command
+	}
+	switch {
+	case s.Kind == AddUser && !slices.Contains(r.Users, s.Target):
+		r.Users = append(r.Users, s.Target)
+	case s.Kind == Command && s.Unit != "":
+		mark := r.Units[s.Target]
+		mark.Due = true
+		r.Units[s.Target] = mark
+	}
 }
 
 // forget drops what is not on the machine any more.
@@ -81,10 +94,6 @@ func copied[V any](m map[string]V) map[string]V {
 func (r Record) After(s Step, boot string) Record {
 	r = r.clone()
 	switch s.Kind {
-	case AddUser:
-		if !slices.Contains(r.Users, s.Target) {
-			r.Users = append(r.Users, s.Target)
-		}
 	case Remove:
 		delete(r.Files, s.Target)
 	case Keys:
@@ -119,6 +128,7 @@ func (r *Record) command(s Step, boot string) {
 
 // told is the mark of a unit after it was told a command.
 func (mark UnitMark) told(command, text, boot string) UnitMark {
+	mark.Due = false
 	if mark.Boot != boot || mark.Text != text {
 		mark.Boot, mark.Text, mark.Told = boot, text, nil
 	}

@@ -53,7 +53,7 @@ type Unit struct {
 type Record struct {
 	Files   map[string]FileMark `json:"files,omitempty"`    // by path
 	KeySets map[string]bool     `json:"key_sets,omitempty"` // USER/SET
-	Users   []string            `json:"users,omitempty"`    // that were made
+	Users   []string            `json:"users,omitempty"`    // that were made, or were about to be
 	Units   map[string]UnitMark `json:"units,omitempty"`    // by name
 	Scripts map[string]string   `json:"scripts,omitempty"`  // hash: boot id of its last run
 	Names   []string            `json:"names,omitempty"`    // host names in /etc/hosts
@@ -75,10 +75,12 @@ type FileMark struct {
 
 // A UnitMark says what was done with a unit.
 type UnitMark struct {
-	Text    string   `json:"text,omitempty"` // hash of its texts at the last command
-	Boot    string   `json:"boot,omitempty"` // when that was
-	Told    []string `json:"told,omitempty"` // the document's commands in that boot, for that text
-	Enabled bool     `json:"enabled,omitempty"`
-	Runtime bool     `json:"runtime,omitempty"` // it was enabled until the next boot
-	Mask    string   `json:"mask,omitempty"`    // path of the link that masks it
+	Text string   `json:"text,omitempty"` // hash of its texts at the last command
+	Boot string   `json:"boot,omitempty"` // when that was
+	Told []string `json:"told,omitempty"` // the document's commands in that boot, for that text
+	// Due: it is to be told of a new text. A run that is cut leaves it so.
+	Due     bool   `json:"due,omitempty"`
+	Enabled bool   `json:"enabled,omitempty"`
+	Runtime bool   `json:"runtime,omitempty"` // it was enabled until the next boot
+	Mask    string `json:"mask,omitempty"`    // path of the link that masks it
 }

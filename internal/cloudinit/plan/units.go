@@ -357,7 +357,7 @@ func (m *maker) command(u unit) {
 		return
 	}
 	s := Step{Kind: Command, Target: u.Name, Verb: u.Command, Why: u.why, Text: sum, Unit: u.Name, Asked: u.Command}
-	newText := changes || mark.Boot != "" && mark.Text != sum
+	newText := changes || mark.Due || mark.Boot != "" && mark.Text != sum
 	told := !newText && mark.Boot == m.have.Boot && slices.Contains(mark.Told, u.Command)
 	switch {
 	case u.Command == "start" && now.Active && newText:
