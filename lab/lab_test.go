@@ -1,5 +1,6 @@
 // Package lab is scenarios on real systemd machines: what the cluster promises, tried
-// on what it will run on. One lab serves them all; each scenario destroys its units.
+// on what it will run on. One lab serves most of them; each scenario destroys its units.
+// Those that want other machines have a lab of their own.
 //
 // They take minutes and need root: "go test -short" and other users skip them.
 package lab
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,18 +25,30 @@ import (
 	"flotilla/internal/lab/machines"
 )
 
-const size = 3
-
 // prefix keeps this lab apart from a person's own, the demonstration's, and other runs.
 var (
 	prefix = flag.String("lab.name", "test", "the lab's `NAME`: its machines are called NAME1, NAME2...")
 	keep   = flag.Bool("lab.keep", false, "use the lab as it is if it is up, and leave it up: for writing scenarios")
 )
 
+// What the present test is on: tests run one after the other.
 var (
-	lab     *machines.Lab
-	why     string // the scenarios are skipped; "" if they are not
-	scratch string // directory for programs that are built
+	lab  *machines.Lab
+	size int // how many machines it has
+)
+
+var (
+	why     string          // the scenarios are skipped; "" if they are not
+	scratch string          // directory for programs that are built
+	running context.Context // ends when the run is interrupted
+
+	// program is the one of this source tree, built when first wanted.
+	program = sync.OnceValues(func() (string, error) { return build("flotilla", "lab") })
+	// shared boots the lab that most scenarios share, when first wanted.
+	shared = sync.OnceValue(up)
+
+	labsMu sync.Mutex
+	labs   []*machines.Lab // what has been made
 )
 
 func TestMain(m *testing.M) {
@@ -54,21 +68,27 @@ func run(m *testing.M) (code int) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	defer func() { code = max(code, down()) }()
-	if err := up(ctx); err != nil {
+	running = ctx
+	var err error
+	if scratch, err = os.MkdirTemp("", "flotilla-lab-test-"); err != nil {
 		fault.Print(os.Stderr, "lab", err)
 		return 1
 	}
-	// An interrupted run takes its lab away too.
+	defer func() { code = max(code, down()) }()
+	// An interrupted run takes its labs away too.
 	defer context.AfterFunc(ctx, func() { down(); os.Exit(1) })()
 	return m.Run()
 }
 
-// down takes the lab away and returns the exit code.
+// down takes all labs away and returns the exit code.
 func down() int {
+	labsMu.Lock()
+	defer labsMu.Unlock()
 	err := os.RemoveAll(scratch)
-	if lab != nil && !*keep {
-		err = errors.Join(err, takeAway())
+	if !*keep {
+		for _, l := range labs {
+			err = errors.Join(err, takeAway(l))
+		}
 	}
 	if err != nil {
 		fault.Print(os.Stderr, "lab", err)
@@ -78,12 +98,12 @@ func down() int {
 }
 
 // takeAway waits for a scenario that is just booting a machine: it has the lab locked.
-func takeAway() (err error) {
+func takeAway(l *machines.Lab) (err error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for range 30 {
 		// Not the interrupted context: this is what is left to do.
-		if err = lab.Down(context.Background()); err == nil {
+		if err = l.Down(context.Background()); err == nil {
 			return nil
 		}
 		<-tick.C
@@ -91,41 +111,78 @@ func takeAway() (err error) {
 	return err
 }
 
-// up boots the lab and starts a cluster of what is in this source tree.
-func up(ctx context.Context) error {
-	host, err := machines.Inspect()
+// up boots the lab that scenarios share and starts a cluster of what is in this source
+// tree.
+func up() error {
+	l, err := newLab(*prefix)
 	if err != nil {
 		return err
 	}
-	if err := host.Check(); err != nil {
-		return err
-	}
-	if host.Docker == "" {
-		return fault.Hint(errors.New("dockerd is not installed: the scenarios run the examples in Docker"), "apt-get install docker.io busybox-static")
-	}
-	if scratch, err = os.MkdirTemp("", "flotilla-lab-test-"); err != nil {
-		return err
-	}
-	program, err := build("flotilla", "lab")
-	if err != nil {
-		return err
-	}
-	l, err := machines.New(*prefix, host, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
-	if err != nil {
-		return err
-	}
-	lab = l
+	lab, size = l, 3
 	if up, err := lab.Machines(); *keep && err == nil && len(up) == size {
 		return nil
 	}
 	// What a killed test run left is nobody's.
-	if err := lab.Down(ctx); err != nil {
+	if err := lab.Down(running); err != nil {
 		return err
 	}
-	if err := lab.Up(ctx, size); err != nil {
+	if err := lab.Up(running, size); err != nil {
 		return err
 	}
-	return lab.Cluster(ctx, program)
+	return startCluster(lab)
+}
+
+func startCluster(l *machines.Lab) error {
+	program, err := program()
+	if err != nil {
+		return err
+	}
+	return l.Cluster(running, program)
+}
+
+// newLab returns a lab that will be taken away when the run ends.
+func newLab(prefix string) (*machines.Lab, error) {
+	host, err := machines.Inspect()
+	if err != nil {
+		return nil, err
+	}
+	if err := host.Check(); err != nil {
+		return nil, err
+	}
+	if host.Docker == "" {
+		return nil, fault.Hint(errors.New("dockerd is not installed: the scenarios run the examples in Docker"), "apt-get install docker.io busybox-static")
+	}
+	l, err := machines.New(prefix, host, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
+	if err != nil {
+		return nil, err
+	}
+	labsMu.Lock()
+	defer labsMu.Unlock()
+	labs = append(labs, l)
+	return l, nil
+}
+
+// ownLab boots n machines for one test, which is on them until it ends.
+func ownLab(t *testing.T, n int, options ...machines.Option) {
+	t.Helper()
+	if why != "" {
+		t.Skip(why)
+	}
+	l, err := newLab(*prefix + "o")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, beforeSize := lab, size
+	lab, size = l, n
+	t.Cleanup(func() {
+		lab, size = before, beforeSize
+		if err := takeAway(l); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(l.Down(running), l.Up(running, n, options...)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // build builds the program and returns its path.
@@ -146,6 +203,9 @@ func scenario(t *testing.T) *cluster {
 	t.Helper()
 	if why != "" {
 		t.Skip(why)
+	}
+	if err := shared(); err != nil {
+		t.Fatal(err)
 	}
 	c := &cluster{T: t}
 	c.joined(size)

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,6 +75,9 @@ Nothing of them can be reached from outside; their disks are in memory.`,
 		faultCommand(env, "cut", "take the cable out: the machine runs on and reaches nobody", "is cut off", (*machines.Lab).Cut),
 		faultCommand(env, "heal", "put the cable back in", "is reachable", (*machines.Lab).Heal),
 		faultCommand(env, "kill", "cut the power; the disk stays", "is off", (*machines.Lab).Kill),
+		faultCommand(env, "reboot", "reboot, as its own user would, and wait until it is up again", "is up again", (*machines.Lab).Reboot),
+		faultCommand(env, "stayoff", "make its next reboot a power-off: it does not come back", "stays off when it next goes down",
+			func(l *machines.Lab, _ context.Context, m string) error { return l.StayOff(m) }),
 		faultCommand(env, "boot", "power on, with the same disk and machine id", "", (*machines.Lab).Boot),
 		readdressCommand(env),
 		faultCommand(env, "freeze", "stop every process of the machine where it is", "is frozen",
@@ -99,7 +104,8 @@ func open(env applet.Env, prefix string) (*machines.Lab, error) {
 
 func upCommand(env applet.Env) *cobra.Command {
 	var prefix string
-	var cluster bool
+	var cluster, blank bool
+	var put []string
 	cmd := &cobra.Command{
 		Use:   "up N",
 		Short: "boot N machines",
@@ -109,12 +115,16 @@ func upCommand(env applet.Env) *cobra.Command {
 			if err != nil {
 				return fault.Usage("%q is not a number of machines", args[0])
 			}
+			options, err := options(blank, put)
+			if err != nil {
+				return err
+			}
 			l, err := open(env, prefix)
 			if err != nil {
 				return err
 			}
 			began := time.Now()
-			if err := l.Up(cmd.Context(), n); err != nil {
+			if err := l.Up(cmd.Context(), n, options...); err != nil {
 				return err
 			}
 			if cluster {
@@ -128,7 +138,34 @@ func upCommand(env applet.Env) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&prefix, "name", defaultPrefix, "`PREFIX` of the machines' names, and the name of the lab")
 	cmd.Flags().BoolVar(&cluster, "cluster", false, "also install this binary in them and start store and fleet")
+	cmd.Flags().BoolVar(&blank, "blank", false, "nothing of ours in them, nor the distribution's etcd: for a package to be installed")
+	cmd.Flags().StringArrayVar(&put, "put", nil, "`FILE:PATH`: every machine has the file at the path before it boots; may be repeated")
+	cmd.MarkFlagsMutuallyExclusive("cluster", "blank")
 	return cmd
+}
+
+// options are the machines' by what was typed.
+func options(blank bool, put []string) ([]machines.Option, error) {
+	var out []machines.Option
+	if blank {
+		out = append(out, machines.Blank)
+	}
+	for _, p := range put {
+		from, to, ok := strings.Cut(p, ":")
+		if !ok || !filepath.IsAbs(to) {
+			return nil, fault.Usage("--put takes FILE:PATH with an absolute path, not %q", p)
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return nil, fmt.Errorf("put a file into the machines: %w", err)
+		}
+		st, err := os.Stat(from)
+		if err != nil {
+			return nil, fmt.Errorf("put a file into the machines: %w", err)
+		}
+		out = append(out, machines.With(to, text, st.Mode().Perm()))
+	}
+	return out, nil
 }
 
 func clusterCommand(env applet.Env) *cobra.Command {
@@ -168,9 +205,9 @@ func statusCommand() *cobra.Command {
 			}
 			var rows [][]string
 			for _, s := range all {
-				rows = append(rows, []string{s.Name, s.Address, s.Power, s.Network, orDash(s.System)})
+				rows = append(rows, []string{s.Name, s.Address, s.Power, s.Network, orDash(s.System), boots(s.Boots)})
 			}
-			return cli.WriteTable(cmd.OutOrStdout(), []string{"MACHINE", "ADDRESS", "POWER", "NETWORK", "SYSTEM"}, rows)
+			return cli.WriteTable(cmd.OutOrStdout(), []string{"MACHINE", "ADDRESS", "POWER", "NETWORK", "SYSTEM", "BOOTS"}, rows)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json")
@@ -202,6 +239,14 @@ func statusOfAll(ctx context.Context) ([]machines.Status, error) {
 		all = append(all, s...)
 	}
 	return all, nil
+}
+
+// boots is how many there have been; a machine that is off cannot be asked.
+func boots(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
 }
 
 func orDash(s string) string {

@@ -21,14 +21,13 @@ type disk struct {
 	dir string
 }
 
-func (d disk) root() string   { return filepath.Join(d.dir, "root") }   // the overlay, mounted
-func (d disk) upper() string  { return filepath.Join(d.dir, "upper") }  // what differs from this machine
-func (d disk) work() string   { return filepath.Join(d.dir, "work") }   // overlayfs' own
-func (d disk) docker() string { return filepath.Join(d.dir, "docker") } // /var/lib/docker: overlay2 cannot lie on an overlay
-func (d disk) shared() string { return filepath.Join(filepath.Dir(d.dir), "shared") }
-func (d disk) console() string {
-	return filepath.Join(d.dir, "console.log")
-}
+func (d disk) root() string    { return filepath.Join(d.dir, "root") }   // the overlay, mounted
+func (d disk) upper() string   { return filepath.Join(d.dir, "upper") }  // what differs from this machine
+func (d disk) work() string    { return filepath.Join(d.dir, "work") }   // overlayfs' own
+func (d disk) docker() string  { return filepath.Join(d.dir, "docker") } // /var/lib/docker: overlay2 cannot lie on an overlay
+func (d disk) shared() string  { return filepath.Join(filepath.Dir(d.dir), "shared") }
+func (d disk) console() string { return filepath.Join(d.dir, "console.log") }
+func (d disk) stayOff() string { return filepath.Join(d.dir, "stay-off") } // if it exists, a reboot ends in a machine that is off
 
 // emptied are the directories that a machine starts without: what this machine's
 // owner enabled, configured or stored for this machine alone.
@@ -36,6 +35,7 @@ var emptied = []string{
 	"/etc/systemd/system", "/etc/systemd/network", "/etc/systemd/user",
 	"/etc/rc0.d", "/etc/rc1.d", "/etc/rc2.d", "/etc/rc3.d", "/etc/rc4.d", "/etc/rc5.d", "/etc/rc6.d", "/etc/rcS.d",
 	"/etc/netplan", "/etc/docker", "/etc/etcd", "/etc/fleet", "/etc/flotilla",
+	"/etc/coreos", "/var/lib/coreos-cloudinit", "/var/lib/coreos-install",
 	"/var/log/journal", "/var/lib/docker", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/fleet", "/var/lib/flotilla",
 	"/var/lib/systemd",
 }
@@ -67,12 +67,13 @@ func machineFiles(m Machine, all []Machine, id string) map[string]string {
 		"/etc/resolv.conf":                      "", // names outside are refused at once, not after a timeout
 		"/etc/cloud/cloud-init.disabled":        "",
 		"/etc/default/etcd":                     "",
+		"/etc/environment":                      "",
 		"/etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n",
 	}
 }
 
 // make mounts the machine's file system and writes what is its own into it.
-func (d disk) make(m Machine, all []Machine, host Host) error {
+func (d disk) make(m Machine, all []Machine, host Host, r recipe) error {
 	for _, dir := range []string{d.root(), d.upper(), d.work(), d.docker(), d.shared()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make the disk of %s: %w", m.Name, err)
@@ -86,11 +87,22 @@ func (d disk) make(m Machine, all []Machine, host Host) error {
 		return fault.Hint(fmt.Errorf("mount the disk of %s as an overlay over /: %w", m.Name, err), "the kernel says why: dmesg | tail")
 	}
 	files := machineFiles(m, all, newMachineID())
+	if r.blank {
+		if err := d.blank(); err != nil {
+			return fmt.Errorf("make %s a blank machine: %w", m.Name, err)
+		}
+		delete(files, "/etc/default/etcd") // a package has its own
+	}
 	for path, text := range dockerFiles(host) {
 		files[path] = text
 	}
 	if err := d.write(files, 0o644); err != nil {
 		return fmt.Errorf("write the files of %s: %w", m.Name, err)
+	}
+	for _, f := range r.files {
+		if err := d.write(map[string]string{f.path: string(f.text)}, f.perm); err != nil {
+			return fmt.Errorf("write %s on %s: %w", f.path, m.Name, err)
+		}
 	}
 	if err := d.enable(host); err != nil {
 		return fmt.Errorf("enable units of %s: %w", m.Name, err)

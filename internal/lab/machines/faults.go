@@ -121,8 +121,14 @@ type Status struct {
 	Network string `json:"network"`
 	// System is what systemctl is-system-running says; "" unless the power is on.
 	System string `json:"system,omitempty"`
-	// PID is its PID 1's number on this machine; 0 when it is off.
+	// PID is its PID 1's number on this machine; 0 when it is off, or just between two
+	// boots.
 	PID int `json:"pid,omitempty"`
+	// BootID tells one boot from another (random(4)); "" unless the power is on.
+	BootID string `json:"boot_id,omitempty"`
+	// Boots is how many boots its journal knows, this one among them; 0 unless the
+	// power is on.
+	Boots int `json:"boots,omitempty"`
 }
 
 // Status looks at every machine.
@@ -149,6 +155,9 @@ func (l *Lab) look(ctx context.Context, m Machine, cut bool) Status {
 	}
 	switch {
 	case s.PID == 0:
+		if len(nspawns(l.disk(m.Name).root())) > 0 {
+			s.Power = "on" // it is about to boot
+		}
 	case l.frozen(m.Name):
 		s.Power = "frozen"
 	default:
@@ -156,6 +165,8 @@ func (l *Lab) look(ctx context.Context, m Machine, cut bool) Status {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a sick systemd must not hide the rest
 		defer cancel()
 		s.System = l.systemState(ctx, m.Name)
+		s.BootID = bootID(s.PID)
+		s.Boots = l.boots(ctx, m.Name)
 	}
 	return s
 }

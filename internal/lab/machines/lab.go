@@ -157,8 +157,9 @@ func isFile(path string, f *os.File) bool {
 }
 
 // Up boots n machines and returns when all of them run. If it cannot, or ctx ends,
-// it takes away what it made.
-func (l *Lab) Up(ctx context.Context, n int) (err error) {
+// it takes away what it made. Without options they are like this machine, but for what
+// its owner has configured or enabled.
+func (l *Lab) Up(ctx context.Context, n int, options ...Option) (err error) {
 	if n < 1 || n > maxMachine {
 		return fault.Usage("a lab has 1 to %d machines, not %d", maxMachine, n)
 	}
@@ -182,14 +183,18 @@ func (l *Lab) Up(ctx context.Context, n int) (err error) {
 		}
 	}()
 	s := state{Machines: machines(l.prefix, n)}
-	if err := l.lay(ctx, s); err != nil {
+	var r recipe
+	for _, option := range options {
+		option(&r)
+	}
+	if err := l.lay(ctx, s, r); err != nil {
 		return err
 	}
 	return l.each(ctx, s.Machines, "is up", l.start)
 }
 
 // lay makes what the machines stand on: disks and network.
-func (l *Lab) lay(ctx context.Context, s state) error {
+func (l *Lab) lay(ctx context.Context, s state, r recipe) error {
 	began := time.Now()
 	disks := filepath.Join(l.dir(), "disks")
 	if err := os.MkdirAll(disks, 0o700); err != nil {
@@ -212,7 +217,7 @@ func (l *Lab) lay(ctx context.Context, s state) error {
 		if err := l.plug(ctx, m); err != nil {
 			return err
 		}
-		if err := l.disk(m.Name).make(m, s.Machines, l.host); err != nil {
+		if err := l.disk(m.Name).make(m, s.Machines, l.host, r); err != nil {
 			return err
 		}
 		if err := l.disk(m.Name).write(image, 0o644); err != nil {

@@ -68,10 +68,6 @@ func nspawnArgs(m Machine, d disk, namespace string, host Host) []string {
 	return args
 }
 
-// enterCgroups is a shell program: it writes its pid to the files before "--", then
-// becomes the command after it.
-const enterCgroups = `while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"`
-
 // start powers the machine on and waits until its systemd has started all it should.
 func (l *Lab) start(ctx context.Context, m Machine) error {
 	d := l.disk(m.Name)
@@ -91,8 +87,14 @@ func (l *Lab) start(ctx context.Context, m Machine) error {
 		return fmt.Errorf("boot %s: %w", m.Name, err)
 	}
 	defer console.Close()
-	args := slices.Concat([]string{"-c", enterCgroups, "sh"}, files, []string{"--"}, nspawnArgs(m, d, l.machineNamespace(m.Name), l.host))
-	cmd := exec.Command("/bin/sh", args...) // not of ctx: it outlives us
+	if err := os.RemoveAll(d.stayOff()); err != nil {
+		return fmt.Errorf("boot %s: %w", m.Name, err)
+	}
+	args := nspawnArgs(m, d, l.machineNamespace(m.Name), l.host)
+	if !l.host.Systemd {
+		args = keeperArgs(d, files, args)
+	}
+	cmd := exec.Command(args[0], args[1:]...) // not of ctx: it outlives us
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_API_VFS_WRITABLE=1") // Docker writes to /proc/sys and /sys
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}                // Ctrl-C is for us alone
@@ -104,21 +106,26 @@ func (l *Lab) start(ctx context.Context, m Machine) error {
 		_ = cmd.Wait() // how it ended is in the console's text
 		close(ended)
 	}()
-	return l.waitBooted(ctx, m, ended)
+	return l.waitBooted(ctx, m, func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // waitBooted waits until the machine's systemd says that it has started all it
 // should, or that some of it failed: the machine is up either way, which units
 // failed is told. A member of the store that waits for the others is not waited for.
-func (l *Lab) waitBooted(ctx context.Context, m Machine, ended <-chan struct{}) error {
+// ended tells that there is nothing left that could boot it.
+func (l *Lab) waitBooted(ctx context.Context, m Machine, ended func() bool) error {
 	state := ""
 	gone := false
 	err := until(ctx, bootLimit, func() bool {
-		select {
-		case <-ended:
-			gone = true
+		if gone = ended(); gone {
 			return true
-		default:
 		}
 		state = l.systemState(ctx, m.Name)
 		return state == "running" || state == "degraded" || state == "starting" && l.waitsForOthers(ctx, m.Name)

@@ -1,0 +1,84 @@
+package lab
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"flotilla/internal/lab/machines"
+)
+
+// A machine reboots by itself when its user asks for it, stays the machine that it was, and
+// stays off when it is switched off; a blank one has nothing of ours in it.
+func TestMachineReboots(t *testing.T) {
+	ownLab(t, 1, machines.Blank, machines.With("/opt/greeting", []byte("hello"), 0o600))
+	l := lab
+	all, err := l.Machines()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := all[0].Name
+	on := func(line string) string {
+		t.Helper()
+		out, err := l.Output(t.Context(), m, "sh", "-c", line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out)
+	}
+	if got := on("cat /opt/greeting; stat -c %a /opt/greeting"); got != "hello600" {
+		t.Errorf("the file it was given: %q", got)
+	}
+	if got := on("ls /usr/bin/etcd* /usr/bin/fleet* /usr/bin/flotilla 2>/dev/null; systemctl list-unit-files --no-legend 'etcd*' 'fleet*' 'locksmith*'; dpkg -l | grep etcd; getent passwd etcd; true"); got != "" {
+		t.Errorf("a blank machine has %s", got)
+	}
+	who := "cat /etc/machine-id; hostname; ip -br -4 addr show eth0"
+	before, boot := on(who), on("cat /proc/sys/kernel/random/boot_id; echo kept >/root/kept")
+	if id, err := l.BootID(m); err != nil || id != boot {
+		t.Errorf("from outside its boot is %s, %v; from inside %s", id, err, boot)
+	}
+	for range 2 {
+		began := time.Now()
+		if err := l.Reboot(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("a reboot takes %.1f s", time.Since(began).Seconds())
+	}
+	if after := on(who); after != before || on("cat /root/kept") != "kept" {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+	status := func() machines.Status {
+		t.Helper()
+		all, err := l.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[0]
+	}
+	if s := status(); s.Boots != 3 || s.Power != "on" || s.BootID == boot {
+		t.Errorf("after two reboots: %+v", s)
+	}
+	off := func(how string, prepare func() error) {
+		t.Helper()
+		if err := prepare(); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = l.Output(t.Context(), m, "systemctl", how) // it need not live to say that it was obeyed
+		c := &cluster{T: t}
+		c.eventually(20*time.Second, "off by "+how, func() error {
+			if s := status(); s.Power != "off" {
+				return fmt.Errorf("it is %+v", s)
+			}
+			return nil
+		})
+		if err := l.Boot(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	off("poweroff", func() error { return nil })
+	off("reboot", func() error { return l.StayOff(m) })
+	if s := status(); s.Boots != 5 {
+		t.Errorf("after a power-off and a reboot that ended in one: %+v", s)
+	}
+}
