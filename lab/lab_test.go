@@ -207,6 +207,12 @@ func scenario(t *testing.T) *cluster {
 	if err := shared(); err != nil {
 		t.Fatal(err)
 	}
+	return fresh(t)
+}
+
+// fresh is the lab that the test is on, when all its machines have joined.
+func fresh(t *testing.T) *cluster {
+	t.Helper()
 	c := &cluster{T: t}
 	c.joined(size)
 	t.Cleanup(c.destroyAll)
@@ -217,8 +223,8 @@ func scenario(t *testing.T) *cluster {
 // cannot be done at all.
 type cluster struct {
 	*testing.T
-	off string // machine without power, or frozen
-	cut string // machine without a cable: asked, but not typed on
+	off string   // machine without power, or frozen
+	cut []string // machines without a cable: asked, but not typed on
 }
 
 // names are the machines that can be asked.
@@ -262,7 +268,7 @@ func (c *cluster) fleetctl(args ...string) string {
 // desk is the first machine with power and a cable.
 func (c *cluster) desk() string {
 	c.Helper()
-	return slices.DeleteFunc(c.names(), func(m string) bool { return m == c.cut })[0]
+	return slices.DeleteFunc(c.names(), func(m string) bool { return slices.Contains(c.cut, m) })[0]
 }
 
 // submit writes a unit file into every machine and makes it known to the cluster.
@@ -450,5 +456,5 @@ func (c *cluster) repair() {
 	if err != nil {
 		c.Fatal(err)
 	}
-	c.off, c.cut = "", ""
+	c.off, c.cut = "", nil
 }

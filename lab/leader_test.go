@@ -27,9 +27,10 @@ func (c *cluster) leader() string {
 
 // The fleetd that decides is killed while fifty units start: the command goes through,
 // and every unit runs, once.
-func TestLeaderDies(t *testing.T) {
+func TestLeaderDies(t *testing.T) { killLeader(scenario(t)) }
+
+func killLeader(c *cluster) {
 	const n = 50
-	c := scenario(t)
 	before := webs(c)
 	c.single()
 	leader := c.leader()
@@ -41,7 +42,7 @@ func TestLeaderDies(t *testing.T) {
 	}
 	for _, m := range c.names() {
 		if err := lab.WriteFile(m, "/root/bulk@.service", []byte("[Service]\nExecStart=/bin/sleep infinity\n"), 0o644); err != nil {
-			t.Fatal(err)
+			c.Fatal(err)
 		}
 	}
 	type result struct {
@@ -59,11 +60,11 @@ func TestLeaderDies(t *testing.T) {
 	// Where it happens, to be there in time: all fifty take less than a second.
 	c.on(leader, "sh", "-c", "until ls /run/systemd/system/bulk@*; do sleep 0.01; done >/dev/null 2>&1; systemctl kill --signal=KILL fleet")
 	at := c.invocations("bulk@*")
-	t.Logf("the leader %s is killed when %d of %d units run", leader, len(at), n)
+	c.Logf("the leader %s is killed when %d of %d units run", leader, len(at), n)
 	r := <-ended
-	t.Logf("fleetctl start ends %.1f s after it was typed", time.Since(began).Seconds())
+	c.Logf("fleetctl start ends %.1f s after it was typed", time.Since(began).Seconds())
 	if r.err != nil {
-		t.Errorf("fleetctl start: %v\n%s", r.err, r.out)
+		c.Errorf("fleetctl start: %v\n%s", r.err, r.out)
 	}
 	c.eventually(30*time.Second, "every unit runs once", func() error {
 		now := c.invocations("bulk@*")
@@ -74,7 +75,7 @@ func TestLeaderDies(t *testing.T) {
 		}
 		for unit, k := range count {
 			if k > 1 {
-				t.Errorf("%s runs %d times", unit, k)
+				c.Errorf("%s runs %d times", unit, k)
 			}
 		}
 		if len(count) != n {
@@ -82,10 +83,10 @@ func TestLeaderDies(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("all units run %.1f s after the command was typed", time.Since(began).Seconds())
+	c.Logf("all units run %.1f s after the command was typed", time.Since(began).Seconds())
 	for key, run := range at {
 		if now := c.invocations("bulk@*")[key]; now != run {
-			t.Errorf("%s was run %s, and is %s", key, run, now)
+			c.Errorf("%s was run %s, and is %s", key, run, now)
 		}
 	}
 	c.recovered("the leader's death")

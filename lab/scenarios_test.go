@@ -11,6 +11,7 @@ import (
 
 	"flotilla/dist"
 	"flotilla/examples"
+	"flotilla/internal/lab/machines"
 )
 
 const (
@@ -208,7 +209,12 @@ func (c *cluster) recovered(what string) {
 	c.Helper()
 	c.eventually(time.Minute, "after "+what+": daemons run", func() error {
 		for _, m := range c.names() {
-			if out, err := c.try(m, "systemctl", "is-active", "fleet", "etcd"); err != nil {
+			if out, err := c.try(m, "systemctl", "is-active", "fleet"); err != nil {
+				return fmt.Errorf("%s: %w: %s", m, err, out)
+			}
+		}
+		for _, m := range c.members() {
+			if out, err := c.try(m, "systemctl", "is-active", "etcd"); err != nil {
 				return fmt.Errorf("%s: %w: %s", m, err, out)
 			}
 		}
@@ -219,14 +225,27 @@ func (c *cluster) recovered(what string) {
 	c.active(time.Minute, len(c.names()), "beat.service")
 }
 
+// members are the machines with a member of the store that can be asked.
+func (c *cluster) members() []string {
+	c.Helper()
+	members, err := lab.Members()
+	if err != nil {
+		c.Fatal(err)
+	}
+	return slices.DeleteFunc(c.names(), func(m string) bool {
+		return !slices.ContainsFunc(members, func(member machines.Machine) bool { return member.Name == m })
+	})
+}
+
 // A machine loses its power and comes back.
-func TestPowerLoss(t *testing.T) {
-	c := scenario(t)
+func TestPowerLoss(t *testing.T) { losePower(scenario(t)) }
+
+func losePower(c *cluster) {
 	before := webs(c)
 	c.single()
 	victim := c.lives("single.service")[0].machine
-	if err := lab.Kill(t.Context(), victim); err != nil {
-		t.Fatal(err)
+	if err := lab.Kill(c.Context(), victim); err != nil {
+		c.Fatal(err)
 	}
 	c.off = victim
 	survivors := slices.DeleteFunc(slices.Clone(before), func(l life) bool { return l.machine == victim })
@@ -245,8 +264,8 @@ func TestPowerLoss(t *testing.T) {
 	c.keeps("the power loss of "+victim, survivors, moved)
 	c.never2("the power loss of " + victim)
 
-	if err := lab.Boot(t.Context(), victim); err != nil {
-		t.Fatal(err)
+	if err := lab.Boot(c.Context(), victim); err != nil {
+		c.Fatal(err)
 	}
 	c.off = ""
 	c.neverTwiceFor(handOver, 30*time.Second)

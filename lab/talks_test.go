@@ -37,10 +37,22 @@ func TestTalksFleet(t *testing.T) {
 	laptop := c.names()[1]
 	c.withSSH(laptop)
 	c.on(laptop, "sh", "-c", "mkdir -p ~/.fleetctl && ssh-keyscan 10.10.1.1 10.10.1.2 10.10.1.3 >~/.fleetctl/known_hosts 2>/dev/null")
+	play(t, "testdata/talks")
+}
+
+// What fleetctl does that fleet never did, on real machines: a file of testdata/fleet for
+// each, written like those of the talks.
+func TestFleetctl(t *testing.T) {
+	scenario(t)
+	play(t, "testdata/fleet")
+}
+
+// play types the scripts of a directory, one after the other.
+func play(t *testing.T, dir string) {
 	testscript.RunT(inTurn{t}, testscript.Params{
-		Dir: "testdata/talks",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
-			s := &typist{at: c.names()[0]}
+			s := &typist{at: (&cluster{T: t}).names()[0]}
 			env.Values[typistKey{}] = s
 			env.Defer(func() { tidy(t) })
 			return s.lay(env.WorkDir)

@@ -100,6 +100,12 @@ func (l *Lab) Machines() ([]Machine, error) {
 	return s.Machines, err
 }
 
+// Members returns the machines that have a member of the store; none before Cluster.
+func (l *Lab) Members() ([]Machine, error) {
+	s, err := l.load()
+	return s.Machines[:min(s.Members, len(s.Machines))], err
+}
+
 func (l *Lab) machine(name string) (Machine, error) {
 	s, err := l.load()
 	if err != nil {
