@@ -146,15 +146,7 @@ func (v *visitor) version(want string) error {
 // itself, and the report says why.
 func TestRoll(t *testing.T) {
 	c := scenario(t)
-	all, err := lab.Machines()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var addresses []string
-	for _, m := range all {
-		addresses = append(addresses, m.Address)
-	}
-	v := newVisitor(addresses)
+	v := newVisitor(addressesOf(c))
 	c.write("web@.service", fmt.Sprintf(rolledUnit, "v0"))
 	c.inDesk("fleetctl start web@{1..3}")
 	c.eventually(20*time.Second, "all serve v0", func() error { return v.version("v0") })
