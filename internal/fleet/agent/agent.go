@@ -43,10 +43,6 @@ type Config struct {
 	// ForgetForeign has the first schedule that is read from the store after the
 	// start count alone: units that another store placed here are stopped.
 	ForgetForeign bool
-	// MoveAfter is the cluster's: how long after the end of a machine's lease its
-	// units move; 0 the default, negative never. It must be the same on every
-	// machine: singletons are stopped by it.
-	MoveAfter time.Duration
 	// Journal has the last words of units that turn out bad in a roll; nil: none.
 	Journal unit.LogReader
 }

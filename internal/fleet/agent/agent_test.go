@@ -37,8 +37,10 @@ type fakeStore struct {
 	slots     int  // that are taken
 	began     time.Time
 	slept     time.Duration
-	watched   bool  // entries that are placed now
-	gen       int64 // their generation; 0: the revision
+	watched   bool          // entries that are placed now
+	gen       int64         // their generation; 0: the revision
+	moveAfter time.Duration // of the engine that places them
+	waitFor   string        // as in the entries
 }
 
 func newFakeStore() *fakeStore {
@@ -200,7 +202,17 @@ func (f *fakeStore) place(name, text string, desired model.State) {
 		if f.gen != 0 {
 			gen = f.gen
 		}
-		b, _ := json.Marshal(map[string]any{"hash": unitfile.HashText(text), "text": text, "desired": desired, "gen": gen, "watched": f.watched})
+		entry := map[string]any{"hash": unitfile.HashText(text), "text": text, "desired": desired, "gen": gen, "watched": f.watched}
+		switch after := model.NewUnit(name, text, desired, gen).Req.FencedBy(f.moveAfter); {
+		case after < 0:
+			entry["moveAfter"] = "never"
+		case after > 0:
+			entry["moveAfter"] = after.String()
+		}
+		if f.waitFor != "" {
+			entry["waitFor"] = f.waitFor
+		}
+		b, _ := json.Marshal(entry)
 		f.values["schedule/m/"+name] = string(b)
 	})
 }

@@ -133,7 +133,7 @@ type leave struct {
 func (a *Agent) askLeave(name string) {
 	u, p := a.local(name), a.want.units[name]
 	u.leave = leave{p.Rev, nodeplan.Asked}
-	state, _ := u.state(name, a.cfg.Presence.ID, "", a.memory.Units[name], time.Now())
+	state, _ := u.state(name, a.cfg.Presence.ID, "", a.heard(name), a.memory.Units[name], time.Now())
 	state.Unit, state.Machine = name, a.cfg.Presence.ID
 	state.Active, state.Sub = "activating", "claimed"
 	a.claim(claim{state: state, rev: p.Rev, told: func(granted bool) {

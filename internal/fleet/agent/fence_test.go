@@ -127,6 +127,33 @@ func TestFence(t *testing.T) {
 		b.expect("any.service", "active", 1)
 	})
 
+	scenario(t, "it goes by what its entry says, after a restart too", func(b *bench) {
+		b.store.change(func() { b.store.moveAfter = 30 * time.Second })
+		placed(b)
+		b.after(20 * time.Second)
+		b.stop()
+		b.start()
+		b.after(14 * time.Second)
+		b.expect("one.service", "active", 1)
+		b.after(1100 * time.Millisecond)
+		b.expect("one.service", "inactive", 1)
+	})
+
+	scenario(t, "an entry that waits to be heard is answered when it is in force", func(b *bench) {
+		b.store.place("one.service", single, model.Launched)
+		b.after(time.Second)
+		if s := b.store.state("one.service"); s.Heard != 0 {
+			b.t.Errorf("nobody waits, and it says %d", s.Heard)
+		}
+		b.store.waitFor, b.store.gen = "1m0s", b.store.state("one.service").Gen
+		b.store.place("one.service", single, model.Launched)
+		b.after(time.Second)
+		if s := b.store.state("one.service"); s.Heard == 0 || s.Heard != b.store.rev {
+			b.t.Errorf("it says %d", s.Heard)
+		}
+		b.expect("one.service", "active", 1)
+	})
+
 	scenario(t, "never moved, never stopped", func(b *bench) {
 		b.store.place("one.service", single+"MoveAfter=never\n", model.Launched)
 		b.after(time.Second)
@@ -208,7 +235,7 @@ func TestNeverTwo(t *testing.T) {
 	for _, ttl := range []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second} {
 		for _, move := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
 			req := model.Requirements{Singleton: true}
-			stop, kill, fenced := req.Fence(ttl, move)
+			stop, kill, fenced := model.Fence(ttl, req.FencedBy(move))
 			after, ever := req.MovesAfter(move)
 			// The store counts from when it gets the renewal, the machine from before it
 			// sent it: the sooner the store gets it, the sooner it is over.

@@ -18,9 +18,12 @@ type local struct {
 	job       *job   // under way
 	trial     *trial // of a watched placement; nil: it is not judged
 
-	rule  rule   // for singletons
-	slot  func() // gives back the slot that is held or waited for; nil: none is
-	leave leave  // to be started, of a singleton
+	rule rule // for singletons
+	// moveAfter is by which the unit is fenced if it is a singleton: that of the last
+	// entry there was.
+	moveAfter time.Duration
+	slot      func() // gives back the slot that is held or waited for; nil: none is
+	leave     leave  // to be started, of a singleton
 	// ejected: its files are the machine's own now, or are being made so. The agent
 	// does nothing about it until the schedule does not hold it any more.
 	ejected bool
@@ -85,14 +88,14 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 }
 
 // state is the unit as it is published; false: nothing is known of it yet.
-func (u *local) state(name, machine, message string, d done, now time.Time) (model.UnitState, bool) {
+func (u *local) state(name, machine, message string, heard int64, d done, now time.Time) (model.UnitState, bool) {
 	if !u.known {
 		return model.UnitState{}, false
 	}
 	s := model.UnitState{
 		Unit: name, Machine: machine, Hash: u.hash,
 		Load: u.status.Load, Active: u.status.Active, Sub: u.status.Sub,
-		Message: message, Gen: d.Gen, At: u.reported.At,
+		Message: message, Gen: d.Gen, Heard: heard, At: u.reported.At,
 	}
 	if t := u.trial; t != nil {
 		s.Health, s.HealthWhy, s.Log = t.verdict.Health, t.verdict.Why, t.log
@@ -114,7 +117,7 @@ func (a *Agent) states() map[string]model.UnitState {
 		if message == "" && a.want.foreign[name] != "" {
 			message = "placed by another store: it runs on as it is"
 		}
-		if s, ok := u.state(name, a.cfg.Presence.ID, message, a.memory.Units[name], now); ok {
+		if s, ok := u.state(name, a.cfg.Presence.ID, message, a.heard(name), a.memory.Units[name], now); ok {
 			out[name] = s
 		}
 	}

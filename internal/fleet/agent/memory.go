@@ -105,8 +105,10 @@ type scheduleEntry struct {
 	Gen     int64       `json:"gen"`
 	Leaving bool        `json:"leaving,omitempty"`
 	Restart bool        `json:"restart,omitempty"`
-	Foreign string      `json:"foreign,omitempty"` // the store that placed it, if that is another
-	Text    string      `json:"text"`
+	// MoveAfter is in nanoseconds; -1: never.
+	MoveAfter time.Duration `json:"moveAfter,omitempty"`
+	Foreign   string        `json:"foreign,omitempty"` // the store that placed it, if that is another
+	Text      string        `json:"text"`
 }
 
 func loadSchedule(path, machine string) (wanted, error) {
@@ -130,6 +132,7 @@ func loadSchedule(path, machine string) (wanted, error) {
 		out.units[e.Unit] = model.Placement{
 			Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
 			Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving, Restart: e.Restart,
+			MoveAfter: e.MoveAfter,
 		}
 		if e.Foreign != "" {
 			out.foreign[e.Unit] = e.Foreign
@@ -143,7 +146,7 @@ func encodeSchedule(machine string, want wanted) []byte {
 	for _, p := range sortedValues(want.units) {
 		f.Units = append(f.Units, scheduleEntry{
 			Unit: p.Unit, Hash: p.Hash, Desired: p.Desired, Gen: p.Gen, Leaving: p.Leaving, Restart: p.Restart, Text: p.Text,
-			Foreign: want.foreign[p.Unit],
+			MoveAfter: p.MoveAfter, Foreign: want.foreign[p.Unit],
 		})
 	}
 	b, err := json.MarshalIndent(f, "", " ")

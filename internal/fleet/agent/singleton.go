@@ -47,11 +47,24 @@ func (a *Agent) arm() {
 }
 
 func (a *Agent) deadline(name string, u *local) (deadline, bool) {
-	stop, kill, fenced := u.rule.req.Fence(a.fence.lease, a.cfg.MoveAfter)
+	if p, ok := a.want.units[name]; ok {
+		u.moveAfter = p.MoveAfter
+	}
+	stop, kill, fenced := model.Fence(a.fence.lease, u.moveAfter)
 	if a.want.foreign[name] != "" {
 		return deadline{}, true
 	}
 	return deadline{stop, kill}, fenced
+}
+
+// heard is the revision of a singleton's entry if that waits to be told that the
+// machine goes by it: it does from now on, after a restart too. Else 0.
+func (a *Agent) heard(name string) int64 {
+	p := a.want.units[name]
+	if p.WaitFor == 0 || a.source != store || a.saved != a.adopted {
+		return 0
+	}
+	return p.Rev
 }
 
 // fell takes in that the fence has stopped a unit that ran: as far as the agent goes

@@ -126,7 +126,7 @@ func (d *Daemon) assemble() (*parts, error) {
 	p.agent = agent.New(agent.Config{
 		Presence: p.presence, TTL: d.cfg.AgentTTL, StateDir: d.cfg.StateDir, RunDir: d.cfg.RunDir,
 		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter, ForgetForeign: d.cfg.ForgetForeign,
-		MoveAfter: d.cfg.MoveAfter, Journal: d.deps.Log,
+		Journal: d.deps.Log,
 	}, d.deps.Manager, p.registry, d.log)
 	p.engine = engine.New(engine.Config{
 		Candidate: registry.Candidate{Machine: p.presence.ID, Instance: p.presence.Instance, Boot: p.presence.Boot},

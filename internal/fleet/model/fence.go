@@ -21,6 +21,9 @@ const (
 	FenceMargin = 2 * time.Second
 )
 
+// Forever is a move time that never ends.
+const Forever time.Duration = -1
+
 // MovesAfter is how long the lease of the unit's machine must have been gone before
 // the unit moves; ever is false if it never does. cluster is the setting for units
 // that say nothing: 0 for DefaultMoveAfter, negative for never. A singleton waits
@@ -43,15 +46,44 @@ func (r Requirements) MovesAfter(cluster time.Duration) (after time.Duration, ev
 	return after, true
 }
 
-// Fence is when a machine that cannot renew its lease must ask a singleton to stop,
-// and when it must kill it, both counted from the moment at which it sent the last
-// renewal that was answered. fenced is false for a unit that it leaves running: one
-// that is no singleton, or one that never moves.
-func (r Requirements) Fence(lease, cluster time.Duration) (stop, kill time.Duration, fenced bool) {
+// FencedBy is the move time that goes into an entry of a unit, for its machine to
+// stop it by: Forever if it never moves, 0 if it is no singleton.
+func (r Requirements) FencedBy(cluster time.Duration) time.Duration {
 	after, ever := r.MovesAfter(cluster)
-	if !r.Singleton || !ever {
+	switch {
+	case !r.Singleton:
+		return 0
+	case !ever:
+		return Forever
+	}
+	return after
+}
+
+// Fence is when a machine that cannot renew its lease must ask a singleton to stop
+// whose move time is after, and when it must kill it, both counted from the moment at
+// which it sent the last renewal that was answered. fenced is false for one that it
+// leaves running, since it never moves. A time that is too short to be one (0 in an
+// entry that says nothing) counts as the shortest.
+func Fence(lease, after time.Duration) (stop, kill time.Duration, fenced bool) {
+	if after < 0 {
 		return 0, 0, false
 	}
-	kill = lease + after - FenceMargin
+	kill = lease + max(after, FenceStop+FenceMargin) - FenceMargin
 	return kill - FenceStop, kill, true
+}
+
+// Longer returns the longer of two move times.
+func Longer(a, b time.Duration) time.Duration {
+	if a < 0 || b < 0 {
+		return Forever
+	}
+	return max(a, b)
+}
+
+// Wait is how long the lease of the machine of p, an entry of a singleton, must have
+// been gone before nothing of the unit can run there any more; ever is false if that
+// is not to be known. An entry that says nothing of it was not made for a singleton.
+func (p Placement) Wait() (after time.Duration, ever bool) {
+	after = Longer(p.MoveAfter, p.WaitFor)
+	return after, after > 0
 }

@@ -33,17 +33,38 @@ func TestFence(t *testing.T) {
 	const s = time.Second
 	for _, c := range []struct {
 		req        Requirements
+		after      time.Duration
 		stop, kill time.Duration
 		fenced     bool
 	}{
-		{Requirements{Singleton: true}, 15 * s, 18 * s, true},
-		{Requirements{Singleton: true, MoveAfter: 1}, 10 * s, 13 * s, true}, // not before the lease is over
-		{Requirements{Singleton: true, MoveAfter: -1}, 0, 0, false},
-		{Requirements{}, 0, 0, false},
+		{Requirements{Singleton: true}, 10 * s, 15 * s, 18 * s, true},
+		{Requirements{Singleton: true, MoveAfter: 1}, 5 * s, 10 * s, 13 * s, true}, // not before the lease is over
+		{Requirements{Singleton: true, MoveAfter: -1}, Forever, 0, 0, false},
+		{Requirements{}, 0, 10 * s, 13 * s, true}, // an entry that says nothing
 	} {
-		stop, kill, fenced := c.req.Fence(10*s, 0)
-		if stop != c.stop || kill != c.kill || fenced != c.fenced {
-			t.Errorf("%+v: stop %v, kill %v, %v", c.req, stop, kill, fenced)
+		after := c.req.FencedBy(0)
+		stop, kill, fenced := Fence(10*s, after)
+		if after != c.after || stop != c.stop || kill != c.kill || fenced != c.fenced {
+			t.Errorf("%+v: after %v, stop %v, kill %v, %v", c.req, after, stop, kill, fenced)
+		}
+	}
+}
+
+func TestWait(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		p    Placement
+		want time.Duration
+		ever bool
+	}{
+		{Placement{MoveAfter: 10 * s}, 10 * s, true},
+		{Placement{MoveAfter: 10 * s, WaitFor: 60 * s}, 60 * s, true},
+		{Placement{MoveAfter: 10 * s, WaitFor: Forever}, Forever, false},
+		{Placement{MoveAfter: Forever}, Forever, false},
+		{Placement{}, 0, false}, // its machine does not know that it is a singleton
+	} {
+		if got, ever := c.p.Wait(); got != c.want || ever != c.ever {
+			t.Errorf("%+v: %v, %v", c.p, got, ever)
 		}
 	}
 }

@@ -162,6 +162,13 @@ type Placement struct {
 	// Watched is set when the text came with a roll: the machine judges the health
 	// of the unit and says so in its state.
 	Watched bool
+	// MoveAfter is the move time of a singleton that the machine stops it by when it
+	// has lost touch: see Fence. Negative: never; 0: none, as of what is no singleton.
+	MoveAfter time.Duration
+	// WaitFor is how long the cluster has to wait in place of MoveAfter as long as the
+	// machine may go by an earlier entry, until it has said (UnitState.Heard) that it
+	// goes by this one. Negative: for ever; 0: MoveAfter.
+	WaitFor time.Duration
 	// Rev is the store revision of the entry, for guarded writes; 0: not stored.
 	Rev int64
 }
@@ -178,6 +185,9 @@ type UnitState struct {
 	Message string
 	// Gen is the generation that the agent has carried out.
 	Gen int64
+	// Heard is the revision of the entry by which the machine fences the unit, if that
+	// entry waits to be told so (Placement.WaitFor); else 0.
+	Heard int64
 	// At is when the agent wrote it, by the machine's own clock.
 	At time.Time
 	// Health is the judgement on a unit whose placement is watched; HealthWhy is

@@ -38,12 +38,34 @@ type placementRecord struct {
 	Leaving bool        `json:"leaving,omitempty"`
 	Watched bool        `json:"watched,omitempty"`
 	Restart bool        `json:"restart,omitempty"`
+	// Of singletons: time spans, or never.
+	MoveAfter span `json:"moveAfter,omitzero"`
+	WaitFor   span `json:"waitFor,omitzero"`
+}
+
+// span is a move time as the options of units are written: 10s, or never.
+type span time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (s span) MarshalText() ([]byte, error) {
+	if s < 0 {
+		return []byte("never"), nil
+	}
+	return []byte(time.Duration(s).String()), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *span) UnmarshalText(b []byte) error {
+	d, err := unitfile.ParseMoveAfter(string(b))
+	*s = span(d)
+	return err
 }
 
 func encodePlacement(p model.Placement) []byte {
 	return encode(placementRecord{
 		Hash: p.Hash, Text: p.Text, Desired: p.Desired, Gen: p.Gen,
 		Leaving: p.Leaving, Watched: p.Watched, Restart: p.Restart,
+		MoveAfter: span(p.MoveAfter), WaitFor: span(p.WaitFor),
 	})
 }
 
@@ -63,6 +85,7 @@ func decodePlacement(k Key, value []byte, rev int64) (model.Placement, error) {
 	}
 	p.Text, p.Hash, p.Desired, p.Gen = rec.Text, rec.Hash, rec.Desired, rec.Gen
 	p.Leaving, p.Watched, p.Restart = rec.Leaving, rec.Watched, rec.Restart
+	p.MoveAfter, p.WaitFor = time.Duration(rec.MoveAfter), time.Duration(rec.WaitFor)
 	return p, nil
 }
 
@@ -105,6 +128,7 @@ type stateRecord struct {
 	UnitHash     string       `json:"unitHash"`
 	Message      string       `json:"message,omitempty"`
 	Gen          int64        `json:"gen"`
+	Heard        int64        `json:"heard,omitempty"`
 	At           time.Time    `json:"at"`
 	Health       model.Health `json:"health,omitempty"`
 	HealthWhy    string       `json:"healthWhy,omitempty"`
@@ -117,7 +141,7 @@ func encodeState(s model.UnitState) []byte {
 	return encode(stateRecord{
 		LoadState: s.Load, ActiveState: s.Active, SubState: s.Sub,
 		MachineState: machineBrief{ID: s.Machine}, UnitHash: s.Hash,
-		Message: s.Message, Gen: s.Gen, At: s.At.UTC(),
+		Message: s.Message, Gen: s.Gen, Heard: s.Heard, At: s.At.UTC(),
 		Health: s.Health, HealthWhy: s.HealthWhy, Log: s.Log,
 	})
 }
@@ -130,7 +154,7 @@ func decodeState(k Key, value []byte) (model.UnitState, error) {
 	return model.UnitState{
 		Unit: k.Unit, Machine: k.Machine, Hash: rec.UnitHash,
 		Load: rec.LoadState, Active: rec.ActiveState, Sub: rec.SubState,
-		Message: rec.Message, Gen: rec.Gen, At: rec.At,
+		Message: rec.Message, Gen: rec.Gen, Heard: rec.Heard, At: rec.At,
 		Health: rec.Health, HealthWhy: rec.HealthWhy, Log: rec.Log,
 	}, nil
 }

@@ -70,8 +70,9 @@ func gone(path string, rev int64) record { return record{key: "/f/" + path, rev:
 
 func TestRecordsThereAndBack(t *testing.T) {
 	at := time.Date(2026, 8, 1, 12, 0, 0, 5, time.UTC)
-	p := model.Placement{Machine: "m", Unit: "a.service", Text: text, Hash: unitfile.HashText(text), Desired: model.Launched, Gen: 7, Leaving: true, Watched: true, Rev: 9}
-	s := model.UnitState{Unit: "a.service", Machine: "m", Hash: "h", Load: "loaded", Active: "active", Sub: "running", Message: "x", Gen: 7, At: at,
+	p := model.Placement{Machine: "m", Unit: "a.service", Text: text, Hash: unitfile.HashText(text), Desired: model.Launched, Gen: 7, Leaving: true, Watched: true, Rev: 9,
+		MoveAfter: 90 * time.Second, WaitFor: model.Forever}
+	s := model.UnitState{Unit: "a.service", Machine: "m", Hash: "h", Load: "loaded", Active: "active", Sub: "running", Message: "x", Gen: 7, Heard: 9, At: at,
 		Health: model.Bad, HealthWhy: "exited", Log: "no such file\n"}
 	u := sched.Unplaced{Unit: "a.service", Why: "no", Verdicts: []sched.Verdict{{Machine: "m", OK: false, Why: "region"}}}
 	m := Presence{Machine: model.Machine{ID: "m", IP: "10.0.0.1", Hostname: "one", Metadata: map[string]string{"k": "v"}, Version: "1", PeerAddr: "10.0.0.1:1", PeerKey: "k", Boot: "b", Cores: 4000, Memory: 1 << 33}, Instance: "i"}

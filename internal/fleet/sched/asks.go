@@ -56,6 +56,7 @@ func (p *pass) adopt(a model.Ask) string {
 		return model.ShortID(m.ID) + " " + r.String()
 	}
 	p.seat(j, choice{m: m, why: "it runs there already, and was adopted"}, "")
+	j.on(m).found = true
 	return "placed on " + model.ShortID(m.ID)
 }
 

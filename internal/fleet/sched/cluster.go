@@ -190,7 +190,7 @@ func (c *Cluster) RemovePlacement(unit, machine string) {
 // change is a unit that is not at rest, and that is looked at in any case.
 func (c *Cluster) SetState(s model.UnitState) {
 	j := c.job(s.Unit)
-	r := report{machine: s.Machine, hash: s.Hash, load: s.Load, active: s.Active, gen: s.Gen}
+	r := report{machine: s.Machine, hash: s.Hash, load: s.Load, active: s.Active, gen: s.Gen, heard: s.Heard}
 	i, found := slices.BinarySearchFunc(j.reports, s.Machine, reportOf)
 	if found {
 		j.reports[i] = r

@@ -215,6 +215,7 @@ func (p *pass) target(e *entry) model.Placement {
 	if had, kept := p.keeps(e); kept {
 		to.Text, to.Hash, to.Watched = had.Text, had.Hash, had.Watched
 	}
+	to.MoveAfter, to.WaitFor = p.fencing(e, to.Hash)
 	return to
 }
 
@@ -287,6 +288,11 @@ func (e *entry) differences(to model.Placement) []string {
 		diff = append(diff, "a restart was asked for")
 	case p.Gen != to.Gen && len(diff) == 0:
 		diff = append(diff, to.Desired.String()+" was asked for again")
+	case len(diff) > 0:
+	case p.MoveAfter != to.MoveAfter:
+		diff = append(diff, "its move time is "+span(to.MoveAfter))
+	case p.WaitFor != to.WaitFor:
+		diff = append(diff, "its machine goes by the move time "+span(to.MoveAfter))
 	}
 	return diff
 }

@@ -27,6 +27,7 @@ type entry struct {
 	fate   fate
 	why    string // why fate is not what it was
 	in     *[]*entry
+	found  bool        // not stored, and its machine runs the unit
 	parsed *model.Unit // see asStored
 }
 
@@ -62,7 +63,7 @@ func (m *machine) each(f func(*entry)) {
 // report is what a machine says of a job.
 type report struct {
 	machine, hash, load, active string
-	gen                         int64
+	gen, heard                  int64
 }
 
 func reportOf(r report, machine string) int { return cmp.Compare(r.machine, machine) }

@@ -17,16 +17,12 @@ func (p *pass) since(m *machine) time.Time {
 
 // due is when the unit of e moves because its machine has been away too long,
 // whether or not moves are held; ever is false if it never does. A singleton moves
-// when the text that its machine has makes the machine stop it.
+// when the entries that its machine may go by have made the machine stop it.
 func (p *pass) due(e *entry) (at time.Time, ever bool) {
-	req := e.job.Req
+	after, ever := e.job.Req.MovesAfter(p.Policy.MoveAfter)
 	if p.single(e) {
-		req = e.requirements()
-		if !req.Singleton {
-			return at, false // its machine has not been told that it is one
-		}
+		after, ever = e.old.Wait()
 	}
-	after, ever := req.MovesAfter(p.Policy.MoveAfter)
 	return p.since(e.on).Add(after), ever && !e.on.present
 }
 

@@ -201,7 +201,7 @@ func (p *pass) resting(j *job) bool {
 		return len(j.entries) == 0
 	}
 	for _, e := range j.entries {
-		same := e.stored && e.fate == stays && !e.old.Leaving && (e.old.Hash == j.Hash || j.Bad != "")
+		same := e.stored && e.fate == stays && !e.old.Leaving && e.old.WaitFor == 0 && (e.old.Hash == j.Hash || j.Bad != "")
 		if !same || !e.on.present && !j.Req.Global {
 			return false
 		}

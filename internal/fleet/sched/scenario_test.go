@@ -99,6 +99,7 @@ func (w *world) carryOut(ds []Decision) {
 //	                              Type, MemoryMax and CPUQuota of [Service]
 //	start|load|unload|destroy NAME
 //	is NAME MACHINE ACTIVE        the machine reports the generation it was given as carried out
+//	hears NAME MACHINE            and that it goes by the entry as it is now
 //	wiped                         the store has lost the schedule; the machines run on
 //	at SECONDS
 //	elected | forget              a new engine, which has seen no machine leave
@@ -136,6 +137,11 @@ func (w *world) command(line string) error {
 	case "is":
 		p := w.placements[place{f[1], f[2]}]
 		w.states[place{f[1], f[2]}] = model.UnitState{Unit: f[1], Machine: f[2], Hash: p.Hash, Gen: p.Gen, Load: "loaded", Active: f[3]}
+	case "hears":
+		key := place{f[1], f[2]}
+		st := w.states[key]
+		st.Heard = w.placements[key].Rev
+		w.states[key] = st
 	case "wiped":
 		clear(w.placements)
 	case "at":

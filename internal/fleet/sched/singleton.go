@@ -2,6 +2,7 @@ package sched
 
 import (
 	"strings"
+	"time"
 
 	"flotilla/internal/fleet/model"
 )
@@ -74,12 +75,67 @@ func (e *entry) halted() (model.Placement, bool) {
 	to := e.old
 	r := e.job.says(e.on)
 	again := e.on.present && r.gen >= e.old.Gen && r.up() // it has been stopped, and runs all the same
+	if e.heard() {
+		to.WaitFor = 0
+	}
 	if e.old.Desired == model.Loaded && !e.old.Leaving && !again {
-		return to, false
+		return to, to.WaitFor != e.old.WaitFor
 	}
 	to.Desired, to.Leaving, to.Restart = model.Loaded, false, false
 	to.Gen = max(e.old.Gen, e.old.Rev, r.gen) + 1
 	return to, true
+}
+
+// fencing is by which move time the machine of e is to stop the unit, if e has the
+// text of that hash, and how long the cluster has to wait as long as the machine may
+// go by an entry before. What a machine that is away goes by stays to be known.
+func (p *pass) fencing(e *entry, hash string) (after, wait time.Duration) {
+	had := e.old
+	if e.stored && !e.on.present {
+		return had.MoveAfter, had.WaitFor
+	}
+	after = p.wordsOf(e.job, hash).FencedBy(p.Policy.MoveAfter)
+	switch {
+	case after <= 0:
+		return after, 0
+	case !e.stored && !e.found && !e.job.says(e.on).up():
+		return after, 0 // it does not run there, and has to be claimed before it does
+	case !e.stored || had.MoveAfter == 0:
+		wait = model.Forever // it may run there by no entry of a singleton
+	case e.heard():
+		wait = had.MoveAfter
+	default:
+		wait = model.Longer(had.MoveAfter, had.WaitFor)
+	}
+	if wait >= 0 && wait <= after {
+		wait = 0
+	}
+	return after, wait
+}
+
+// wordsOf is what the text of j says that has a hash: its own or one that it has to
+// keep.
+func (p *pass) wordsOf(j *job, hash string) model.Requirements {
+	if last := j.newest(); last != nil && last.old.Hash == hash && hash != j.Hash {
+		return last.requirements()
+	}
+	if j.own != nil {
+		return *j.own
+	}
+	return j.Req
+}
+
+// heard reports whether the machine of e has said that it goes by this very entry.
+func (e *entry) heard() bool {
+	return e.stored && e.on.present && e.old.Rev != 0 && e.job.says(e.on).heard == e.old.Rev
+}
+
+// span is a move time in words.
+func span(after time.Duration) string {
+	if after < 0 {
+		return "never"
+	}
+	return after.String()
 }
 
 // stopping reports whether e has been halted, or is stored as if it had been.

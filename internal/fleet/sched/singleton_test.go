@@ -21,7 +21,8 @@ type agent struct {
 	cut      bool // it cannot reach the store
 	lastWord int  // when it sent the last renewal that was answered
 	schedule map[string]model.Placement
-	runs     map[string]string // what runs, and its text
+	runs     map[string]string        // what runs, and its text
+	fences   map[string]time.Duration // by which move time it is stopped, if it is a singleton
 	done     map[string]model.Placement
 }
 
@@ -48,6 +49,7 @@ func newSim(t *rapid.T, machines int) *sim {
 
 func (a *agent) boot() {
 	a.schedule, a.runs, a.done = map[string]model.Placement{}, map[string]string{}, map[string]model.Placement{}
+	a.fences = map[string]time.Duration{}
 }
 
 func (s *sim) do(format string, args ...any) {
@@ -95,10 +97,10 @@ func (s *sim) tick() {
 }
 
 func (s *sim) fence(a *agent) {
-	for name, text := range a.runs {
-		req := model.NewUnit(name, text, model.Launched, 1).Req
-		_, kill, fenced := req.Fence(leaseTTL*time.Second, s.policy.MoveAfter)
-		if fenced && s.second >= a.lastWord+int(kill/time.Second) {
+	for name := range a.runs {
+		after, single := a.fences[name]
+		_, kill, fenced := model.Fence(leaseTTL*time.Second, after)
+		if single && fenced && s.second >= a.lastWord+int(kill/time.Second) {
 			s.log = append(s.log, "fence "+a.id+" "+name)
 			delete(a.runs, name)
 		}
@@ -112,8 +114,13 @@ func (s *sim) learn(a *agent) {
 	}
 	clear(a.schedule)
 	for key, p := range s.world.placements {
-		if key.machine == a.id {
-			a.schedule[key.unit] = p
+		if key.machine != a.id {
+			continue
+		}
+		a.schedule[key.unit] = p
+		delete(a.fences, key.unit)
+		if model.NewUnit(p.Unit, p.Text, p.Desired, p.Gen).Req.Singleton {
+			a.fences[key.unit] = p.MoveAfter
 		}
 	}
 }
@@ -163,6 +170,9 @@ func (s *sim) publish(a *agent) {
 		if _, ok := a.runs[name]; ok {
 			st.Active = "active"
 		}
+		if entry := a.schedule[name]; entry.WaitFor != 0 {
+			st.Heard = entry.Rev
+		}
 		s.world.states[place{name, a.id}] = st
 	}
 }
@@ -184,7 +194,7 @@ func (s *sim) change() {
 	name := rapid.SampledFrom([]string{"s@1.service", "s@2.service", "s@3.service", "w@1.service"}).Draw(s.t, "name")
 	switch rapid.IntRange(0, 5).Draw(s.t, "change") {
 	case 0, 1:
-		options := map[string]string{"s@1.service": "Singleton=true", "s@2.service": "Singleton=true MoveAfter=1s",
+		options := map[string]string{"s@1.service": "Singleton=true" + rapid.SampledFrom([]string{"", "", " MoveAfter=5s", " MoveAfter=30s", " MoveAfter=never"}).Draw(s.t, "after"), "s@2.service": "Singleton=true MoveAfter=1s",
 			"s@3.service": "Singleton=true MoveAfter=never", "w@1.service": "Memory=1G"}[name]
 		more := rapid.SampledFrom([]string{"", "", " MachineMetadata=role=x", " MachineMetadata=role=y", " load",
 			" MachineOf=w@1.service", " Conflicts=w@*", " Replaces=w@*"}).Draw(s.t, "more")
@@ -242,7 +252,8 @@ func (s *sim) jump(a *agent) {
 		a.cut = false
 	case 2:
 		a.boot()
-	default:
+	default: // its machine may be configured otherwise than that of the last one
+		s.do("move-after %s", rapid.SampledFrom([]string{"10s", "10s", "5s", "25s"}).Draw(s.t, "move-after"))
 		s.do("elected")
 	}
 	s.log = append(s.log, fmt.Sprintf("%s cut: %v, runs %v", a.id, a.cut, slices.Sorted(maps.Keys(a.runs))))

@@ -110,7 +110,7 @@ func (f *forecast) lose(id string) {
 	var longest time.Duration
 	m.each(func(e *entry) {
 		after, _ := e.job.Req.MovesAfter(f.moment.Policy.MoveAfter)
-		longest = max(longest, after)
+		longest = max(longest, after, e.old.MoveAfter, e.old.WaitFor)
 	})
 	f.RemoveMachine(id)
 	put(&f.moment.Lost, id, f.moment.Now.Add(-longest))
