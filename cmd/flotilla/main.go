@@ -2,26 +2,7 @@
 // the first argument picks one.
 package main
 
-import (
-	"slices"
+import "flotilla/cmd/flotilla/programs"
 
-	"flotilla/cmd/flotilla/early"
-	"flotilla/cmd/flotilla/early/agent"
-	"flotilla/internal/applet"
-	"flotilla/internal/cli"
-	"flotilla/internal/kv/discovery"
-	"flotilla/internal/kv/etcdcmd"
-	"flotilla/internal/kv/etcdctl"
-	"flotilla/internal/lab"
-	"flotilla/internal/supervisor"
-	"flotilla/internal/up"
-)
-
-// programs are all there is; two have been run by now if they are called for.
-var programs = slices.Concat(
-	applet.Table{up.Applet(), lab.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
-	agent.Programs, early.Programs,
-	applet.Table{cli.Completion(), supervisor.Applet()},
-)
-
-func main() { programs.Exec() }
+// Two of the programs have been run by now if they are called for: see package early.
+func main() { programs.All.Exec() }

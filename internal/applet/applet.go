@@ -64,6 +64,22 @@ func (t Table) Find(name string) (Applet, bool) {
 	return Applet{}, false
 }
 
+// classic are the names that the programs had when each was a binary of its own, and
+// that scripts, documents and fingers know.
+var classic = []string{
+	"coreos-cloudinit", "etcd", "etcdctl", "fleetctl", "fleetd", "locksmithctl", "locksmithd",
+}
+
+// Links returns the link names that whoever installs the binary makes for it, sorted:
+// the classic names of the programs that it holds. The binary prints them itself
+// ("flotilla __links").
+func (t Table) Links() []string {
+	return slices.DeleteFunc(slices.Clone(classic), func(name string) bool {
+		_, ok := t.Find(name)
+		return !ok
+	})
+}
+
 // Exec runs the program that this process was called as and ends the process. The
 // first SIGINT or SIGTERM ends the program's context, a second one the process.
 func (t Table) Exec() {
@@ -121,6 +137,9 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 		return t.help(ctx, env)
 	case "version", "--version", "-version":
 		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
+		return fault.ExitOK
+	case "__links":
+		fmt.Fprintln(env.Stdout, strings.Join(t.Links(), "\n"))
 		return fault.ExitOK
 	case "__complete", "__completeNoDesc":
 		return t.complete(ctx, name, env)

@@ -54,3 +54,13 @@ func TestUnknownNamesTheNearest(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", errs.String(), want)
 	}
 }
+
+// Only what there is gets a link, and only under a name that people know.
+func TestLinks(t *testing.T) {
+	var ran string
+	var out strings.Builder
+	table(&ran).Main(t.Context(), "flotilla", Env{Args: []string{"__links"}, Stdout: &out})
+	if want := "coreos-cloudinit\netcd\nfleetctl\n"; out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}

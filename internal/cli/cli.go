@@ -17,11 +17,27 @@ import (
 	"flotilla/internal/fault"
 )
 
+// capture is the key of where Run leaves the command, in place of running it.
+type capture struct{}
+
+// Describe returns how a program is used, for manuals: its commands, and for a program
+// that does not use Run, nil and what it answers to --help.
+func Describe(ctx context.Context, a applet.Applet) (*cobra.Command, string) {
+	var cmd *cobra.Command
+	var help strings.Builder
+	a.Run(context.WithValue(ctx, capture{}, &cmd), applet.Env{Args: []string{"--help"}, Stdout: &help, Stderr: io.Discard})
+	return cmd, help.String()
+}
+
 // Run executes cmd with the arguments and streams of env and returns the exit
 // code. Long flags may be written with one dash, as the classic tools did
 // (-tunnel). Errors are printed by fault.Print under the root command's name;
 // what cobra itself complains of (flags, arguments, commands) is a usage error.
 func Run(ctx context.Context, env applet.Env, cmd *cobra.Command) int {
+	if into, ok := ctx.Value(capture{}).(**cobra.Command); ok {
+		*into = cmd
+		return fault.ExitOK
+	}
 	cmd.SetArgs(SingleDash(cmd, env.Args))
 	cmd.SetIn(env.Stdin)
 	cmd.SetOut(env.Stdout)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -60,5 +61,20 @@ func TestTableFillsWithTabs(t *testing.T) {
 	want := "UNIT\t\tMACHINE\t\t\tACTIVE\nhello.service\t282f949f.../10.0.0.1\tactive\n"
 	if err != nil || b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+// A program is described without being run.
+func TestDescribe(t *testing.T) {
+	ours := applet.Applet{Run: func(ctx context.Context, env applet.Env) int { return Run(ctx, env, testRoot()) }}
+	if cmd, _ := Describe(t.Context(), ours); cmd == nil || cmd.Name() != "fleetctl" {
+		t.Errorf("described as %v", cmd)
+	}
+	other := applet.Applet{Run: func(_ context.Context, env applet.Env) int {
+		fmt.Fprintln(env.Stdout, env.Args[0])
+		return 0
+	}}
+	if cmd, help := Describe(t.Context(), other); cmd != nil || help != "--help\n" {
+		t.Errorf("described as %v, %q", cmd, help)
 	}
 }
