@@ -92,6 +92,7 @@ var places = map[string]place{
 	"internal/archtest": {Top, "archtest"},
 	"cmd":               {Top, "cmd"},
 	"lab":               {Top, "lab"},
+	"dist/stage":        {Top, "dist"},
 }
 
 // base is the edges that every edge and program may use: how errors, flags, files
