@@ -1,6 +1,6 @@
 # The targets and what they are for: make help
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?= $(shell scripts/version)
 GO      ?= go
 BIN     := bin/flotilla
 LDFLAGS := -s -w -X flotilla/internal/applet.Version=$(VERSION)
@@ -11,7 +11,8 @@ LAB_NEEDS  := systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 nft:
               busybox:busybox-static dockerd:docker.io pgrep:procps \
               curl:curl script:bsdutils /usr/sbin/sshd:openssh-server
 TEST_NEEDS := $(LAB_NEEDS) /usr/bin/etcd:etcd-server /usr/bin/etcdctl:etcd-client \
-              /usr/share/pam-configs/systemd:libpam-systemd
+              /usr/share/pam-configs/systemd:libpam-systemd \
+              dpkg-deb:dpkg lintian:lintian rpm:rpm
 
 .PHONY: check
 check: fmt vet staticcheck fast ## the quick check before a commit (default)
@@ -19,7 +20,7 @@ check: fmt vet staticcheck fast ## the quick check before a commit (default)
 .PHONY: build
 build: ## the static binary, in bin/, with a link for every classic name
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/flotilla
-	@for name in etcd etcdctl fleetd fleetctl; do ln -sf flotilla bin/$$name; done
+	@for name in $$($(BIN) __links); do ln -sf flotilla bin/$$name; done
 
 .PHONY: fmt
 fmt:
@@ -49,7 +50,7 @@ fast:
 
 .PHONY: test
 test: needs fmt vet staticcheck build ## everything: all tests, also in the lab (root), and the fuzz targets' corpora
-	$(GO) test -count=1 -timeout 25m ./internal/... ./client/... ./api/... ./cmd/...
+	$(GO) test -count=1 -timeout 25m ./internal/... ./client/... ./api/... ./cmd/... ./dist/...
 	$(GO) test -count=1 -timeout 25m -v ./lab/...
 
 .PHONY: needs
@@ -103,11 +104,15 @@ fuzz: ## every fuzz target for FUZZTIME (60s) each
 	    $(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME); \
 	  done; done
 
+PACKAGES ?= deb-amd64 deb-arm64 rpm-amd64 rpm-arm64
+.PHONY: package
+package: ## deb and rpm for amd64 and arm64, in bin/packages
+	VERSION='$(VERSION)' GO='$(GO)' scripts/package bin/packages $(PACKAGES)
+
 PREFIX ?= /usr/local
 .PHONY: install
-install: build ## the binary, its links, units and completions, below PREFIX
-	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/flotilla
-	@for name in etcd etcdctl fleetd fleetctl; do ln -sf flotilla $(DESTDIR)$(PREFIX)/bin/$$name; done
+install: build ## the binary, its links, manuals, units and completion, below PREFIX
+	VERSION='$(VERSION)' GO='$(GO)' scripts/install '$(BIN)' '$(DESTDIR)' '$(PREFIX)'
 
 .PHONY: help
 help: ## this list

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +49,7 @@ func (b book) manual(t tree, a applet.Applet) error {
 	cmd, help := cli.Describe(context.Background(), a)
 	name := pageName(a.Name)
 	if cmd == nil {
-		t[manPath(name, sec)] = []byte(b.page(name, sec, a.Summary, help))
+		t[manPath(name, sec)] = []byte(b.page(name, sec, a.Summary, help) + below(a, help))
 	} else if err := b.commands(t, cmd, name, sec); err != nil {
 		return err
 	}
@@ -95,7 +97,23 @@ func (b book) commands(t tree, cmd *cobra.Command, name, sec string) error {
 // page is the manual of a program that says itself how it is used (man(7)).
 func (b book) page(name, sec, summary, help string) string {
 	return fmt.Sprintf(".TH %q %q %q %q \"Flotilla\"\n.SH NAME\n%s \\- %s\n.SH DESCRIPTION\n%s",
-		strings.ToUpper(name), sec, b.date.Format(time.DateOnly), "flotilla "+b.version, escape(name), escape(summary), roff(help))
+		strings.ToUpper(name), sec, b.date.Format(time.DateOnly), "flotilla "+b.version, escape(name), escape(summary), roff(".SH", help))
+}
+
+// below is the help on each command that a program's help lists, and on those below
+// them: a section each.
+func below(a applet.Applet, help string, path ...string) string {
+	var out strings.Builder
+	_, list, _ := strings.Cut(help, "\nCOMMANDS:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	for line := range strings.Lines(list) {
+		path := append(slices.Clone(path), strings.Fields(line)[0])
+		var help bytes.Buffer
+		a.Run(context.Background(), applet.Env{Args: append([]string{"help"}, path...), Stdout: &help, Stderr: io.Discard})
+		fmt.Fprintf(&out, ".SH %s\n%s", escape(strings.ToUpper(strings.Join(path, " "))), roff(".SS", help.String()))
+		out.WriteString(below(a, help.String(), path...))
+	}
+	return out.String()
 }
 
 var (
@@ -104,9 +122,9 @@ var (
 	term = regexp.MustCompile(`^ {2,4}(\S.*?)(?: {2,}(\S.*))?$`)
 )
 
-// roff is a help text as a manual: headings at the margin that end in a colon, what is
+// roff is a help text as a manual: headings (with the macro for them) at the margin that end in a colon, what is
 // indented a little and explained behind it or, further in, below it, and text.
-func roff(help string) string {
+func roff(head, help string) string {
 	var out strings.Builder
 	prose := false
 	for line := range strings.Lines(help) {
@@ -117,7 +135,7 @@ func roff(help string) string {
 			prose = false
 			continue
 		case h != nil:
-			fmt.Fprintf(&out, ".SH %s\n", escape(strings.ToUpper(h[1])))
+			fmt.Fprintf(&out, "%s %s\n", head, escape(strings.ToUpper(h[1])))
 		case t != nil:
 			fmt.Fprintf(&out, ".TP\n\\fB%s\\fP\n", escape(t[1]))
 			if t[2] != "" {
