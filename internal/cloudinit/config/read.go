@@ -14,8 +14,8 @@ import (
 type reader struct {
 	findings []Finding
 	lines    []string // of the document
-	values   int // read so far, aliases counted each time
-	bytes    int // of texts read so far, likewise
+	values   int      // read so far, aliases counted each time
+	bytes    int      // of texts read so far, likewise
 	spent    bool
 }
 
