@@ -49,21 +49,29 @@ func options(section string, f fields) Options {
 	return all
 }
 
-// window checks that the two options of a reboot window make one.
+// window checks that the two options of a reboot window make one, and takes away what
+// makes none.
 func (r *reader) window(f fields) {
 	start, length := f.text("window_start"), f.text("window_length")
+	whole := false
 	switch {
+	case start == "" && length == "":
 	case start != "" && length == "" && !f.wrong("window_length"):
 		v := f.values["window_start"]
 		r.add(v.key, Error, v.path, "%q without window_length: there is no window", v.key.text).Hint = v.key.like("window_length") + ": 1h"
 	case length != "" && start == "" && !f.wrong("window_start"):
 		v := f.values["window_length"]
 		r.add(v.key, Error, v.path, "%q without window_start: there is no window", v.key.text).Hint = v.key.like("window_start") + ": 14:30"
-	case length != "" && start != "" && !strings.Contains(start, " "):
-		if d, err := time.ParseDuration(length); err == nil && d > 24*time.Hour {
+	case start != "" && length != "":
+		d, err := time.ParseDuration(length)
+		if whole = err != nil || d <= 24*time.Hour || strings.Contains(start, " "); !whole {
 			v := f.values["window_length"]
 			r.add(v.node, Error, v.path, "invalid value %s for %q: a window of each day is no longer than 24h", length, v.key.text)
 		}
+	}
+	if !whole {
+		delete(f.values, "window_start")
+		delete(f.values, "window_length")
 	}
 }
 
@@ -86,7 +94,7 @@ func (r *reader) named(f fields, what, name string) bool {
 		return true
 	}
 	if !f.wrong(name) {
-		r.add(f.node, Error, f.path, "%s without a %s: it is left out", what, name)
+		r.add(f.node, Error, f.path, "%s without %s: it is left out", what, name)
 	}
 	return false
 }
@@ -116,10 +124,14 @@ func (r *reader) units(items []fields) []Unit {
 		}
 		r.once(seen, f, "name", "unit")
 		r.unitSense(f)
+		// What was to be written and cannot be must not be started either.
+		if f.wrong("content") || f.wrong("mask") || f.flag("mask") && f.text("content") != "" {
+			continue
+		}
 		u := Unit{Name: f.text("name"), Content: f.text("content"), Runtime: f.flag("runtime"), Enable: f.flag("enable"),
 			Mask: f.flag("mask"), Command: f.text("command"), DropIns: dropIns}
-		if u.Mask && u.Content != "" {
-			continue
+		if IsNetworkUnit(u.Name) {
+			u.Enable, u.Command = false, ""
 		}
 		all = append(all, u)
 	}
@@ -224,13 +236,17 @@ func (r *reader) decoded(f fields) ([]byte, bool) {
 	if !ok || v.text == "" {
 		return data, !f.wrong("encoding")
 	}
+	content := f.values["content"]
 	data, err := undo(v.text, data, max(0, MaxUnpacked-r.bytes))
 	if err != nil {
 		at := v
-		if c, ok := f.values["content"]; ok {
-			at = c
+		if content.node != nil {
+			at = content
 		}
-		r.add(at.node, Error, at.path, "content cannot be decoded as %q: %v", v.text, err)
+		msg := r.add(at.node, Error, at.path, "content cannot be decoded as %q: %v", v.text, err)
+		if at.node.binary && strings.Contains(v.text, "64") {
+			msg.Message += "; !!binary has undone base64 already"
+		}
 	}
 	r.bytes += len(data)
 	return data, err == nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"flotilla/internal/fault"
 	"flotilla/internal/unitfile"
@@ -23,14 +24,20 @@ func (r *reader) check(e Entry, path, name, text string, n *node) bool {
 	if text == "" || e.Name == "content" {
 		return true
 	}
+	if strings.ContainsRune(text, utf8.RuneError) {
+		return false // r.cleaned has said so
+	}
 	if strings.ContainsFunc(text, unicode.IsControl) {
-		r.add(n, Error, path, "the value of %q must be one line without control characters", name)
+		f := r.add(n, Error, path, "the value of %q must be one line without control characters", name)
+		if strings.HasPrefix(text, "-----BEGIN") {
+			f.Message += "; a private key does not belong here"
+		}
 		return false
 	}
 	example := sample(text)
 	if e.values != nil && !slices.Contains(e.values, example) {
 		f := r.add(n, Error, path, "invalid value %s for %q; allowed: %s", show(text), name, strings.Join(e.values, ", "))
-		if near := fault.Nearest(example, e.values); near != "" {
+		if near := meant(example, e.values); near != "" {
 			f.Hint = name + ": " + near
 		}
 		return false
@@ -50,6 +57,19 @@ func (r *reader) check(e Entry, path, name, text string, n *node) bool {
 		r.add(n, Error, path, "invalid value %s for %q: %s", show(text), name, msg)
 	}
 	return msg == ""
+}
+
+// meant is which of the allowed values an other one stands for; "" if none is near.
+func meant(text string, allowed []string) string {
+	switch near := fault.Nearest(text, allowed); {
+	case len(allowed) == 1:
+		return allowed[0]
+	case text == "false" && slices.Contains(allowed, "off"):
+		return `"off"` // what a program wrote that read off as a boolean
+	case len(text) > 2:
+		return near
+	}
+	return ""
 }
 
 // show is a value in a message: in quotes only if that is needed to see it, and not
@@ -105,6 +125,10 @@ func hasOther(s, more string) bool {
 // networkTypes are the suffixes of files that systemd-networkd and udev read.
 var networkTypes = []string{".network", ".netdev", ".link"}
 
+// unitSuffixes are those that a document can do something with.
+var unitSuffixes = append([]string{".service", ".socket", ".timer", ".path", ".mount", ".automount", ".swap",
+	".target", ".slice", ".scope", ".device"}, networkTypes...)
+
 // IsNetworkUnit reports whether a unit of that name is a file of systemd-networkd:
 // it is written elsewhere, and cannot be started or enabled.
 func IsNetworkUnit(name string) bool { return slices.Contains(networkTypes, path.Ext(name)) }
@@ -115,6 +139,9 @@ func checkUnitName(name string) string {
 		return "a unit name has no slash"
 	case strings.HasPrefix(name, "."):
 		return "a unit name does not begin with a dot"
+	}
+	if !slices.Contains(unitSuffixes, path.Ext(name)) {
+		return "it must end in one of " + strings.Join(unitSuffixes, ", ")
 	}
 	if IsNetworkUnit(name) {
 		// The same shape, another directory.
@@ -208,8 +235,6 @@ func checkKey(s string) string {
 	words := strings.Fields(s)
 	at := slices.IndexFunc(words, isKeyType)
 	switch {
-	case strings.HasPrefix(s, "-----BEGIN"):
-		return "it is no line of authorized_keys; a private key does not belong here"
 	case at < 0:
 		return "it is no line of authorized_keys: no type of key, such as ssh-ed25519"
 	case at+1 == len(words):

@@ -8,6 +8,6 @@ const (
 	MaxTokens   = 50_000   // keys, values and signs of a document: reading takes their square
 	MaxDepth    = 40       // lists and mappings inside each other; the schema needs 7
 	MaxBlank    = 200      // empty lines in a row: reading multiplies them with the text before
-	MaxParts    = 64       // parts of user data in several parts
+	MaxParts    = 64       // parts of user data, or of a broken document
 	MaxNesting  = 4        // of multiparts and gzip inside each other
 )

@@ -63,7 +63,7 @@ func (o *opener) open(p parcel) {
 		o.fail(p.name, "user data is packed more than %d deep", MaxNesting)
 		return
 	}
-	if bytes.HasPrefix(p.data, []byte{0x1f, 0x8b}) {
+	if bytes.HasPrefix(p.data, gzipMagic) {
 		data, err := o.gunzip(p.data)
 		if err != nil {
 			o.fail(p.name, "unpack gzip: %v", err)
@@ -92,10 +92,16 @@ func (o *opener) gunzip(data []byte) ([]byte, error) {
 	return out, err
 }
 
+// gzipMagic is what gzip begins with (RFC 1952, section 2.3.1).
+var gzipMagic = []byte{0x1f, 0x8b}
+
 var errTooLarge = fmt.Errorf("it holds more than %d bytes in all", MaxUnpacked)
 
 // gunzip unpacks at most limit bytes.
 func gunzip(data []byte, limit int) ([]byte, error) {
+	if !bytes.HasPrefix(data, gzipMagic) {
+		return nil, errors.New("it does not begin with 1f 8b")
+	}
 	z, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, unpackError(err)
@@ -145,12 +151,14 @@ func (o *opener) multipart(p parcel) {
 			o.fail(p.name, "user data has more than %d parts", MaxParts)
 			return
 		}
-		o.part(part, p.nesting)
+		if !o.part(part, p.nesting) {
+			return
+		}
 	}
 }
 
-// part opens one part of a multipart.
-func (o *opener) part(part *multipart.Part, nesting int) {
+// part opens one part of a multipart; false if no other can follow.
+func (o *opener) part(part *multipart.Part, nesting int) bool {
 	name := part.FileName()
 	if name == "" {
 		name = fmt.Sprintf("part %d", o.seen)
@@ -158,12 +166,12 @@ func (o *opener) part(part *multipart.Part, nesting int) {
 	body, err := io.ReadAll(io.LimitReader(part, MaxUnpacked))
 	if err != nil {
 		o.fail(name, "read: %v", unpackError(err))
-		return
+		return false
 	}
 	data, err := untransfer(part.Header.Get("Content-Transfer-Encoding"), body)
 	if err != nil {
 		o.fail(name, "%v", err)
-		return
+		return true
 	}
 	mediaType, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
 	p := parcel{name: name, data: data, nesting: nesting + 1}
@@ -178,6 +186,7 @@ func (o *opener) part(part *multipart.Part, nesting int) {
 		p.data = append(headerText(part.Header), data...)
 	}
 	o.open(p)
+	return true
 }
 
 func headerText(h textproto.MIMEHeader) []byte {
@@ -209,7 +218,8 @@ func untransfer(encoding string, body []byte) ([]byte, error) {
 func decodeBase64(s string) ([]byte, error) {
 	s = strings.Join(strings.Fields(s), "")
 	out, err := base64.StdEncoding.DecodeString(s)
-	if err != nil && len(s)%4 != 0 {
+	var at base64.CorruptInputError
+	if errors.As(err, &at) && int(at) >= len(s)/4*4 {
 		return nil, fmt.Errorf("%w; its length of %d is no multiple of 4: something was cut off", err, len(s))
 	}
 	return out, err

@@ -24,7 +24,19 @@ func Parse(text string) (Document, []Finding) {
 	slices.SortStableFunc(r.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return doc, r.findings
+	return doc, withoutRepeats(r.findings)
+}
+
+// withoutRepeats leaves out what has been said of the same place: an alias brings its
+// node to several.
+func withoutRepeats(findings []Finding) []Finding {
+	seen := map[Finding]bool{}
+	return slices.DeleteFunc(findings, func(f Finding) bool {
+		f.Key = ""
+		again := seen[f]
+		seen[f] = true
+		return again
+	})
 }
 
 func (r *reader) parse(text string) Document {
@@ -95,7 +107,7 @@ func (r *reader) body(text string) Document {
 	if !r.shortGaps() {
 		return Document{}
 	}
-	root, second, serr := parseYAML(clean)
+	root, second, serr := parseYAML(clean, 0)
 	if second > 0 {
 		r.at(second, 1, Error, "a second YAML document begins here: only the first is read")
 	}
@@ -111,7 +123,7 @@ func (r *reader) body(text string) Document {
 		return Document{}
 	}
 	doc := r.document(r.mapping("", "", root))
-	if clean != text {
+	if clean != text || r.spent {
 		return lettingIn(doc)
 	}
 	return doc
@@ -122,7 +134,7 @@ func lettingIn(doc Document) Document {
 	return Document{Hostname: doc.Hostname, SSHAuthorizedKeys: doc.SSHAuthorizedKeys, Users: doc.Users}
 }
 
-// cleaned reports bytes that no YAML has and returns the text with question marks in
+// cleaned reports bytes that no YAML has and returns the text with U+FFFD in
 // their place, so that the rest can be looked at.
 func (r *reader) cleaned(text string) string {
 	for i, line := range r.lines {
@@ -144,7 +156,7 @@ func (r *reader) cleaned(text string) string {
 	}
 	return strings.Map(func(c rune) rune {
 		if forbidden(c) {
-			return '?'
+			return utf8.RuneError
 		}
 		return c
 	}, text)
@@ -176,8 +188,13 @@ func (r *reader) shortGaps() bool {
 func (r *reader) salvage(text string, whole *syntaxError) Document {
 	root := &node{kind: mapping, line: 1, col: 1}
 	var broken []*syntaxError
-	for _, b := range blocks(r.lines) {
-		part, _, serr := parseYAML(strings.Repeat("\n", b.from) + strings.Join(r.lines[b.from:b.to], "\n") + "\n")
+	lines := strings.Split(text, "\n")
+	parts := blocks(lines)
+	if whole.limit || len(parts) > MaxParts {
+		parts = nil
+	}
+	for _, b := range parts {
+		part, _, serr := parseYAML(strings.Join(lines[b.from:b.to], "\n")+"\n", b.from)
 		switch {
 		case serr == nil && part.kind == mapping:
 			root.pairs = append(root.pairs, part.pairs...)
@@ -205,7 +222,7 @@ type block struct{ from, to int }
 func blocks(lines []string) []block {
 	var all []block
 	for i, line := range lines {
-		if line != "" && !strings.ContainsRune(" \t#-]}", rune(line[0])) {
+		if line != "" && !strings.ContainsRune(" \t#-]}:", rune(line[0])) {
 			all = append(all, block{from: i})
 		}
 		if len(all) > 0 {
@@ -215,17 +232,51 @@ func blocks(lines []string) []block {
 	return all
 }
 
-// explained adds to what the YAML parser says what a person is likely to have done.
+// explained is what the YAML parser says, and what a person is likely to have done.
 func (r *reader) explained(e *syntaxError) string {
+	if e.limit {
+		return e.msg
+	}
 	msg := "not YAML: " + e.msg
-	if e.line > len(r.lines) || e.line < 1 {
+	if e.line > len(r.lines) {
 		return msg
 	}
 	line := r.lines[e.line-1]
-	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
-	switch {
-	case strings.Contains(indent, "\t"):
-		return msg + "; indent with blanks: there is a tab"
+	text := strings.TrimLeft(line, " \t")
+	switch gap := r.misaligned(e.line - 1); {
+	case strings.Contains(line[:len(line)-len(text)], "\t"):
+		return "not YAML: a tab in the indentation; indent with blanks"
+	case gap != "":
+		return msg + "; " + gap
+	case !strings.Contains(text, ":") && !hasOther(text[:min(1, len(text))], ""):
+		return msg + "; is there a colon missing?"
+	case strings.Count(text, ": ") > 1:
+		return msg + "; a text with a colon and a blank in it must stand in quotes"
 	}
 	return msg
 }
+
+// misaligned says between which two indentations a line is that has neither; "" if it
+// is in line with one above it, or begins a deeper one.
+func (r *reader) misaligned(at int) string {
+	var open []int // lines whose indentations are open, each deeper than the one before
+	for i, line := range r.lines[:at+1] {
+		if t := strings.TrimSpace(line); t == "" || t[0] == '#' {
+			continue
+		}
+		left := -1 // the last that is closed by this line
+		for len(open) > 0 && indent(r.lines[open[len(open)-1]]) >= indent(line) {
+			left = open[len(open)-1]
+			open = open[:len(open)-1]
+		}
+		if i == at && left >= 0 && len(open) > 0 && indent(r.lines[left]) > indent(line) {
+			above := open[len(open)-1]
+			return fmt.Sprintf("its indentation of %d is between the %d of line %d and the %d of line %d",
+				indent(line), indent(r.lines[above]), above+1, indent(r.lines[left]), left+1)
+		}
+		open = append(open, i)
+	}
+	return ""
+}
+
+func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }

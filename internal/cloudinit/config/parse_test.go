@@ -19,7 +19,7 @@ var updateFlag = flag.Bool("update", false, "write what is expected anew instead
 // has no such section), and what it asks for as far as it is right.
 func TestCorpus(t *testing.T) {
 	files, err := filepath.Glob("testdata/*/*.txtar")
-	if err != nil || len(files) < 10 {
+	if err != nil || len(files) < 140 {
 		t.Fatalf("%d scenarios: %v", len(files), err)
 	}
 	for _, file := range files {
@@ -46,18 +46,23 @@ func TestCorpus(t *testing.T) {
 func scenario(a *txtar.Archive) []byte {
 	doc, findings := Parse(escapes.Replace(string(a.Files[0].Data)))
 	out := &txtar.Archive{Comment: a.Comment, Files: a.Files[:1]}
-	var complaints strings.Builder
-	for _, f := range findings {
-		text := strings.Replace(f.String(), fmt.Sprintf("line %d:", f.Line), fmt.Sprintf("line %d:%d:", f.Line, f.Column), 1)
-		complaints.WriteString(text + "\n")
-	}
-	if complaints.Len() > 0 {
-		out.Files = append(out.Files, txtar.File{Name: "complaints", Data: []byte(complaints.String())})
+	if said := complaints(findings); said != "" {
+		out.Files = append(out.Files, txtar.File{Name: "complaints", Data: []byte(said)})
 	}
 	if means := describe(doc); means != "" {
 		out.Files = append(out.Files, txtar.File{Name: "means", Data: []byte(means)})
 	}
 	return txtar.Format(out)
+}
+
+// complaints are findings in lines, with the column that String leaves out.
+func complaints(findings []Finding) string {
+	var b strings.Builder
+	for _, f := range findings {
+		line := fmt.Sprintf("line %d", f.Line)
+		b.WriteString(strings.Replace(f.String(), line+":", fmt.Sprintf("%s:%d:", line, f.Column), 1) + "\n")
+	}
+	return b.String()
 }
 
 // escapes let a scenario hold what would not be seen in it, or is no text.
@@ -115,4 +120,45 @@ func differences(v any) string {
 		}
 	}
 	return b.String()
+}
+
+// Whatever the text: no panic, every finding lies within it, once, and a document that
+// is right stays so when its line ends are those of Windows.
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*/*.txtar")
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(escapes.Replace(string(a.Files[0].Data)))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		doc, findings := Parse(text)
+		lines := strings.Split(text, "\n")
+		for i, f := range findings {
+			if f.Line < 1 || f.Line > len(lines) || f.Column < 0 || f.Message == "" {
+				t.Errorf("finding outside of the text: %+v", f)
+			}
+			if i > 0 && f.Line < findings[i-1].Line {
+				t.Errorf("findings out of order: %+v", findings)
+			}
+		}
+		for _, file := range doc.WriteFiles {
+			if !filepath.IsAbs(file.Path) || filepath.Clean(file.Path) != file.Path || strings.HasPrefix(file.Path+"/", "/usr/") {
+				t.Errorf("file %q", file.Path)
+			}
+		}
+		for _, u := range doc.CoreOS.Units {
+			if u.Name == "" || strings.ContainsAny(u.Name, "/\x00\n") || u.Name[0] == '.' {
+				t.Errorf("unit %q", u.Name)
+			}
+		}
+		if len(findings) == 0 && !strings.Contains(text, "\r") {
+			again, findings := Parse(strings.ReplaceAll(text, "\n", "\r\n"))
+			if diff := cmp.Diff(doc, again); diff != "" || len(findings) > 0 {
+				t.Errorf("with CR LF: %v\n%s", findings, diff)
+			}
+		}
+	})
 }

@@ -159,15 +159,12 @@ func (r *reader) unknown(section, path string, key *node) {
 func under(sections ...string) string {
 	for i, s := range sections {
 		if s == "" {
-			s = "the top level"
+			sections[i] = "at the top level"
+			continue
 		}
-		sections[i] = s
+		sections[i] = "under " + s
 	}
-	place := strings.Join(sections, " or ")
-	if place == "the top level" {
-		return "at " + place
-	}
-	return "under " + place
+	return strings.Join(sections, " or ")
 }
 
 // value reads the value of an option; false if it is not of the type or is not
@@ -203,7 +200,10 @@ func (r *reader) mappings(e Entry, path string, n *node) []fields {
 		case !r.spend(item):
 			return all
 		case item.kind != mapping:
-			r.add(item, Warning, at, "incorrect type for an entry of %q (want %s, have %s)", e.Name, Mapping, item.is())
+			f := r.add(item, Warning, at, "incorrect type for an entry of %q (want %s, have %s)", e.Name, Mapping, item.is())
+			if item.kind == scalar && !item.block {
+				f.Hint = "- name: " + written(item)
+			}
 		default:
 			all = append(all, r.mapping(e.path(), at, item))
 		}
@@ -220,6 +220,10 @@ func (r *reader) texts(e Entry, path string, n *node) []string {
 		}
 		if item.kind != scalar {
 			r.add(item, Warning, at, "incorrect type for an entry of %q (want %s, have %s)", e.Name, Text, item.is())
+			continue
+		}
+		if normal(e, item) == "" {
+			r.add(item, Warning, at, "an empty entry of %q", e.Name)
 			continue
 		}
 		if text := normal(e, item); r.check(e, at, e.Name, text, item) {

@@ -62,13 +62,17 @@ type syntaxError struct {
 	line, col int
 	msg       string
 	alias     bool // what is missing may stand in another part of the document
+	limit     bool // it is too much, whatever it is
 }
 
-// parseYAML reads the first document of text and reports where a second one
-// begins, 0 if there is none. The text has no NUL bytes, is UTF-8 and has newlines
+// parseYAML reads the first document of text, which follows on so many lines before it,
+// and reports where a second one begins, 0 if there is none. The text has no NUL bytes, is UTF-8 and has newlines
 // alone at the ends of its lines.
-func parseYAML(text string) (root *node, second int, serr *syntaxError) {
+func parseYAML(text string, before int) (root *node, second int, serr *syntaxError) {
 	tokens := lexer.Tokenize(text)
+	for _, t := range tokens {
+		t.Position.Line += before
+	}
 	if serr := checkTokens(tokens); serr != nil {
 		return nil, 0, serr
 	}
@@ -115,7 +119,7 @@ func asSyntaxError(err error) *syntaxError {
 func checkTokens(tokens token.Tokens) *syntaxError {
 	var d depth
 	for i, t := range tokens {
-		at := syntaxError{line: t.Position.Line, col: t.Position.Column}
+		at := syntaxError{line: t.Position.Line, col: t.Position.Column, limit: true}
 		if i >= MaxTokens {
 			at.msg = fmt.Sprintf("the document has more than %d keys, values and signs", MaxTokens)
 			return &at
