@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A Type is what kind of value an option takes, in the words of messages.
 type Type string
@@ -41,7 +44,10 @@ func (e Entry) path() string {
 }
 
 // Schema returns every option there is, in the order of the documentation.
-func Schema() []Entry { return append([]Entry(nil), schema...) }
+func Schema() []Entry { return slices.Clone(schema) }
 
 // canonical is the spelling of a name in the schema.
 func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// Allowed are the only values that the option takes; nil if there are others.
+func (e Entry) Allowed() []string { return slices.Clone(e.values) }
