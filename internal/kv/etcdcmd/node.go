@@ -90,6 +90,12 @@ func (o *options) run(ctx context.Context, log *slog.Logger, ready func()) error
 	if why != "" {
 		log.Warn("starting as a "+r.String()+", whatever --proxy says", "because", why, "data", dir)
 	}
+	for _, n := range o.notices {
+		log.Warn(n)
+	}
+	if err := o.secure(log); err != nil {
+		return err
+	}
 	if r == asMember {
 		err := o.runMember(ctx, log, !has.member, ready)
 		if !errors.Is(err, bootstrap.ErrFull) {

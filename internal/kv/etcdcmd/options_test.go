@@ -27,6 +27,9 @@ func parsed(t *testing.T, vars map[string]string, args ...string) (*options, err
 
 func join(urls types.URLs) string { return strings.Join(urls.StringSlice(), ",") }
 
+// secretToken is a discovery URL as services make them.
+const secretToken = "http://10.0.0.9:8087/3e86b59982e49066c5d813af1c2e2579"
+
 func TestAddresses(t *testing.T) {
 	const all = member.DefaultClientURLs
 	for _, test := range []struct {
@@ -43,6 +46,20 @@ func TestAddresses(t *testing.T) {
 		{"etcd 0.4 on loopback", "-addr 127.0.0.1:4001", "http://127.0.0.1:4001", "http://127.0.0.1:4001", member.DefaultPeerURLs, ""},
 		{"etcd 0.4 with certificates", "-addr 10.0.0.1:4001 -cert-file c -key-file k",
 			"https://10.0.0.1:4001,https://127.0.0.1:4001", "https://10.0.0.1:4001", member.DefaultPeerURLs, ""},
+		{"etcd 0.4 with a secret token", "-addr 10.0.0.1:4001 -peer-addr 10.0.0.1:7001 -discovery " + secretToken,
+			"http://127.0.0.1:4001,https://10.0.0.1:4001", "https://10.0.0.1:4001", "https://10.0.0.1:7001", "https://10.0.0.1:7001"},
+		{"that, on all addresses", "-addr 10.0.0.1:4001 -bind-addr 0.0.0.0 -peer-addr 10.0.0.1:7001 -peer-bind-addr 0.0.0.0 -discovery " + secretToken,
+			"http://127.0.0.1:4001,https://10.0.0.1:4001", "https://10.0.0.1:4001", "https://0.0.0.0:7001", "https://10.0.0.1:7001"},
+		{"that, with plain http permitted", "-addr 10.0.0.1:4001 -peer-addr 10.0.0.1:7001 --allow-plain-http -discovery " + secretToken,
+			"http://10.0.0.1:4001,http://127.0.0.1:4001", "http://10.0.0.1:4001", "http://10.0.0.1:7001", "http://10.0.0.1:7001"},
+		{"that, with certificates", "-addr 10.0.0.1:4001 -peer-addr 10.0.0.1:7001 -cert-file c -key-file k -discovery " + secretToken,
+			"https://10.0.0.1:4001,https://127.0.0.1:4001", "https://10.0.0.1:4001", "http://10.0.0.1:7001", "http://10.0.0.1:7001"},
+		{"that, on loopback", "-addr 127.0.0.1:4001 -peer-addr 127.0.0.1:7001 -discovery " + secretToken,
+			"http://127.0.0.1:4001", "http://127.0.0.1:4001", "http://127.0.0.1:7001", "http://127.0.0.1:7001"},
+		{"a token to be guessed", "-addr 10.0.0.1:4001 -peer-addr 10.0.0.1:7001 -discovery http://10.0.0.9:2379/v2/keys/discovery/ours",
+			"http://10.0.0.1:4001,http://127.0.0.1:4001", "http://10.0.0.1:4001", "http://10.0.0.1:7001", "http://10.0.0.1:7001"},
+		{"urls name their scheme", "--listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380 -discovery " + secretToken,
+			all, "", "http://10.0.0.1:2380", "http://10.0.0.1:2380"},
 		{"today's flags win", "-addr 10.0.0.1:4001 --listen-client-urls http://10.0.0.1:2379",
 			"http://10.0.0.1:2379", "http://10.0.0.1:4001", member.DefaultPeerURLs, ""},
 	} {
