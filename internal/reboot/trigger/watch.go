@@ -48,8 +48,10 @@ type Watcher struct {
 	cfg Config
 	log *slog.Logger
 
-	mu      sync.Mutex // guards facts
+	mu      sync.Mutex // guards what follows
 	facts   Facts
+	engine  bool // it has been asked, or is not there
+	command bool // it has been run, or there is none
 	changed chan struct{}
 }
 
@@ -61,7 +63,7 @@ func New(cfg Config) *Watcher {
 	if cfg.CommandEvery == 0 {
 		cfg.CommandEvery = time.Hour
 	}
-	return &Watcher{cfg: cfg, log: cfg.Log, changed: make(chan struct{}, 1)}
+	return &Watcher{cfg: cfg, log: cfg.Log, changed: make(chan struct{}, 1), engine: cfg.Engine == nil, command: len(cfg.Command) == 0}
 }
 
 // Need is what follows from what is known now.
@@ -69,6 +71,20 @@ func (w *Watcher) Need() Need {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return Decide(w.facts)
+}
+
+// Settled says whether every source has been asked once: only then the absence of a
+// need means that there is none.
+func (w *Watcher) Settled() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.engine && w.command
+}
+
+func (w *Watcher) asked(source *bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*source = true
 }
 
 // Changed delivers a token when the need may be another.
@@ -132,6 +148,7 @@ func (w *Watcher) watchEngine(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		w.asked(&w.engine)
 		if !told {
 			w.log.Warn("signals of the update engine are not heard, trying again", "err", err)
 			told = true
@@ -145,6 +162,7 @@ func (w *Watcher) watchEngine(ctx context.Context) {
 // askEngine asks for what was said before anybody listened.
 func (w *Watcher) askEngine(ctx context.Context) {
 	s, err := w.cfg.Engine.Status(ctx)
+	w.asked(&w.engine)
 	switch {
 	case err == nil:
 		w.engineSaid(s)
@@ -233,6 +251,7 @@ func (w *Watcher) runCommand(ctx context.Context) {
 		case err == nil:
 			w.learn(func(f *Facts) { f.Restart, f.Updated = need, updated })
 		}
+		w.asked(&w.command)
 		failing = err != nil
 		if !wait(ctx, w.cfg.CommandEvery) {
 			return
