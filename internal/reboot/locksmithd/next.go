@@ -174,7 +174,7 @@ func (s Snapshot) Stage() Stage {
 // Do is what the daemon does.
 type Do string
 
-// The steps.
+// The steps, in the order of a reboot; GiveBack ends one that has not been.
 const (
 	Wait     Do = "wait"
 	Take     Do = "take"     // the lock; the phase is draining then
