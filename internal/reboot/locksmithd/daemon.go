@@ -87,6 +87,7 @@ type Daemon struct {
 	began     time.Time
 	files     files
 	updates   chan lock.Update
+	lookEvery time.Duration
 	// others is whether somebody else holds the lock: then it is watched whether they
 	// live.
 	others atomic.Bool
@@ -151,7 +152,7 @@ func New(cfg Config, deps Deps) *Daemon {
 	if deps.Status == nil {
 		deps.Status = func(string) {}
 	}
-	return &Daemon{cfg: cfg, deps: deps, log: log, updates: make(chan lock.Update), tenure: sema.Tenure{Timeout: cfg.HolderTimeout}}
+	return &Daemon{cfg: cfg, deps: deps, log: log, updates: make(chan lock.Update), lookEvery: soon, tenure: sema.Tenure{Timeout: cfg.HolderTimeout}}
 }
 
 // Run runs the daemon until ctx is done. It calls ready when it looks after the
@@ -358,7 +359,7 @@ func (d *Daemon) look(ctx context.Context) Snapshot {
 		Rest: max(0, d.restTill-now), Window: d.windowAt(time.Now()),
 		Limits: Limits{
 			Limits:   gate.Limits{Timeout: d.cfg.DrainTimeout, Stuck: d.cfg.DrainStuck},
-			Patience: d.cfg.Patience, Gate: d.cfg.GateTimeout, Settle: d.cfg.Settle, GoingDown: goingDownLimit,
+			Patience: d.cfg.Patience, Gate: d.cfg.GateTimeout, Settle: d.cfg.Settle, GoingDown: goingDownLimit, Look: d.lookEvery,
 		},
 	}
 	s.Undone = d.undone(s.Need)

@@ -58,6 +58,7 @@ type Limits struct {
 	Gate      time.Duration
 	Settle    time.Duration
 	GoingDown time.Duration // of a reboot that logind has begun
+	Look      time.Duration // how often is looked at units that leave or start
 }
 
 // Lock is the semaphore as it was last read.
@@ -199,7 +200,7 @@ type Step struct {
 
 // How often is looked at what nobody tells of.
 const (
-	soon  = 2 * time.Second  // units that leave or start
+	soon  = 2 * time.Second  // Limits.Look of the daemon
 	again = 10 * time.Second // objections, while the lock is held
 	later = 30 * time.Second // objections, while it is not
 	idle  = 10 * time.Minute
@@ -300,14 +301,14 @@ func (s Snapshot) draining() Step {
 	case s.Window.Closed:
 		return step(GiveBack, "the window has closed before the machine was empty")
 	case s.FleetErr != nil:
-		return wait(soon, "what runs here is not known: %v", s.FleetErr)
+		return wait(s.Limits.Look, "what runs here is not known: %v", s.FleetErr)
 	case s.Fleet.Used() && (s.Fleet.Cordon == nil || !s.Fleet.Cordon.Ours || !s.Fleet.Cordon.Drain):
 		return step(Cordon, "%s", s.why())
 	}
 	empty, why := s.Fleet.Drained(s.DrainedFor, s.StillFor, s.Limits.Limits)
 	switch {
 	case !empty:
-		return wait(soon, "%s", why)
+		return wait(s.Limits.Look, "%s", why)
 	case len(s.Objections) > 0:
 		return s.objected()
 	}
@@ -329,7 +330,7 @@ func (s Snapshot) goingDown() Step {
 	case s.AskedFor > 0 && s.AskedFor < s.Limits.GoingDown:
 		return wait(s.Limits.GoingDown-s.AskedFor, "the machine goes down")
 	case s.Locked && !s.Sure:
-		return wait(soon, "the store has not confirmed that the lock is still held: %v", orNil(s.Lock.Err, "not asked yet"))
+		return wait(s.Limits.Look, "the store has not confirmed that the lock is still held: %v", orNil(s.Lock.Err, "not asked yet"))
 	case !s.Told:
 		return step(Tell, "%s", s.why())
 	case s.NoticeLeft > 0:
@@ -352,9 +353,9 @@ func (s Snapshot) checking() Step {
 	case len(s.Unwell) > 0 && !judged && s.CheckedFor >= s.Limits.Gate:
 		return step(Fail, "not well %v after the boot: %s", s.Limits.Gate, strings.Join(s.Unwell, "; "))
 	case len(s.Unwell) > 0:
-		return wait(soon, "up again, not well yet: %s", strings.Join(s.Unwell, "; "))
+		return wait(s.Limits.Look, "up again, not well yet: %s", strings.Join(s.Unwell, "; "))
 	case s.WellFor < s.Limits.Settle:
-		return wait(min(soon, s.Limits.Settle-s.WellFor), "up again and well for %v of %v", s.WellFor.Round(time.Second), s.Limits.Settle)
+		return wait(min(s.Limits.Look, s.Limits.Settle-s.WellFor), "up again and well for %v of %v", s.WellFor.Round(time.Second), s.Limits.Settle)
 	}
 	return step(Release, "up again and well")
 }

@@ -20,7 +20,7 @@ const (
 
 var limits = Limits{
 	Limits: gate.Limits{Timeout: 10 * time.Minute, Stuck: 30 * time.Second}, Patience: 5 * time.Minute,
-	Gate: 10 * time.Minute, Settle: 15 * time.Second, GoingDown: 10 * time.Minute,
+	Gate: 10 * time.Minute, Settle: 15 * time.Second, GoingDown: 10 * time.Minute, Look: soon,
 }
 
 // snapshot is a machine that wants nothing, in a cluster whose lock is free.

@@ -1,0 +1,379 @@
+package locksmithd
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flotilla/internal/reboot/sema"
+	"flotilla/internal/systemd/login"
+)
+
+// run runs a world in a time of its own.
+func run(t *testing.T, n int, play func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, n)
+		defer func() {
+			for _, m := range w.machines {
+				m.end()
+				if f, ok := m.fleet.(*fakeFleet); ok {
+					f.stop()
+				}
+			}
+		}()
+		play(w)
+	})
+}
+
+// within waits until something is so.
+func (w *world) within(limit time.Duration, what string, ok func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s: not within %v", what, limit)
+		}
+	}
+}
+
+func (m *machine) rebooted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reboots
+}
+
+func (m *machine) says() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status
+}
+
+// atRest is whether nobody holds anything, and nothing is cordoned.
+func (w *world) atRest() bool {
+	if s := w.store.now(); len(s.Holders) > 0 || s.Stopped != nil {
+		return false
+	}
+	for _, m := range w.machines {
+		if f := m.fleet.(*fakeFleet); !f.allWell() || len(f.here()) != 1 {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) allRebooted(times int) bool {
+	for _, m := range w.machines {
+		if m.rebooted() != times {
+			return false
+		}
+	}
+	return w.atRest()
+}
+
+// Three machines want to reboot at once: one goes after the other, empty, and the next
+// when the units of the one before run again.
+func TestOneAfterTheOther(t *testing.T) {
+	run(t, 3, func(w *world) {
+		for _, m := range w.machines {
+			m.needs.want()
+			m.start()
+		}
+		w.within(time.Hour, "all have rebooted", func() bool { return w.allRebooted(1) })
+		if w.store.worst != 1 {
+			t.Errorf("%d held the lock at once", w.store.worst)
+		}
+	})
+}
+
+// With two slots, two are down together and never three.
+func TestTwoAtOnce(t *testing.T) {
+	run(t, 5, func(w *world) {
+		w.max = 2
+		w.store.change(t, func(s sema.Semaphore) (sema.Semaphore, error) { return s.SetMax(2) })
+		for _, m := range w.machines {
+			m.needs.want()
+			m.start()
+		}
+		w.within(time.Hour, "all have rebooted", func() bool { return w.allRebooted(1) })
+		if w.store.worst != 2 {
+			t.Errorf("at most %d held the lock at once", w.store.worst)
+		}
+	})
+}
+
+// A daemon that is killed before or behind any of its effects goes on where it was, and
+// so does a machine that loses power: nobody reboots twice for nothing, nobody without
+// the lock, and in the end the lock is free.
+func TestKilledAnywhere(t *testing.T) {
+	for _, powerCut := range []bool{false, true} {
+		name := "daemon"
+		if powerCut {
+			name = "machine"
+		}
+		t.Run(name, func(t *testing.T) {
+			for fuse, burnt := 1, true; burnt; fuse++ {
+				t.Run(fmt.Sprint(fuse), func(t *testing.T) {
+					run(t, 3, func(w *world) {
+						victim := w.machines[0]
+						victim.fuse, victim.powerCut = fuse, powerCut
+						victim.needs.want()
+						victim.start()
+						synctest.Wait()
+						for _, m := range w.machines[1:] {
+							m.needs.want()
+							m.start()
+						}
+						w.within(2*time.Hour, "all have rebooted", func() bool {
+							for _, m := range w.machines {
+								if m.rebooted() == 0 {
+									return false
+								}
+							}
+							return w.atRest()
+						})
+						if !powerCut && victim.rebooted() != 1 {
+							t.Errorf("it rebooted %d times", victim.rebooted())
+						}
+						if w.store.worst != 1 {
+							t.Errorf("%d held the lock at once", w.store.worst)
+						}
+						burnt = victim.fuse == 0
+					})
+				})
+				if fuse > 60 {
+					t.Fatal("the fuse never lasts")
+				}
+			}
+		})
+	}
+}
+
+// A machine that never comes back: the others find out by themselves, stop, say why, and
+// one command has them go on.
+func TestNeverComesBack(t *testing.T) {
+	run(t, 3, func(w *world) {
+		lost := w.machines[0]
+		lost.downtime = -1
+		lost.needs.want()
+		lost.start()
+		w.within(time.Hour, "it is down", func() bool { return w.down[lost.id] })
+		for _, m := range w.machines[1:] {
+			m.needs.want()
+			m.start()
+		}
+		w.within(20*time.Minute, "it is taken for lost", func() bool { return w.store.now().Stopped != nil })
+		time.Sleep(time.Hour)
+		for _, m := range w.machines[1:] {
+			want := "updated: libc6: the lock is stopped ('locksmithctl resume' goes on): m1 (host-m1): no sign of life for 15m"
+			if m.rebooted() != 0 || !strings.HasPrefix(m.says(), want) {
+				t.Errorf("%s rebooted %d times and says %q", m.id, m.rebooted(), m.says())
+			}
+		}
+		w.store.change(t, sema.Semaphore.Resume)
+		w.mu.Lock()
+		delete(w.down, lost.id)                              // somebody has seen to it
+		lost.fleet.(*fakeFleet).f.Cordon, w.max = nil, 1     // and the judge need not mind
+		lost.fleet.(*fakeFleet).f.Present = true             //
+		lost.fleet.(*fakeFleet).run("log.service", "active") //
+		w.mu.Unlock()
+		w.within(time.Hour, "the others reboot", func() bool {
+			return w.machines[1].rebooted() == 1 && w.machines[2].rebooted() == 1 && len(w.store.now().Holders) == 0
+		})
+	})
+}
+
+// A machine that takes longer than the time-out, and comes back all the same, clears
+// itself.
+func TestComesBackLate(t *testing.T) {
+	run(t, 2, func(w *world) {
+		late := w.machines[0]
+		late.downtime = time.Hour
+		late.needs.want()
+		late.start()
+		w.machines[1].start()
+		w.within(30*time.Minute, "it is taken for lost", func() bool { return w.store.now().Stopped != nil })
+		w.within(2*time.Hour, "it is back, and all goes on", func() bool { return late.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// A machine that is not well after the boot stops the others, and ends that when it is.
+func TestNotWell(t *testing.T) {
+	run(t, 2, func(w *world) {
+		bad, next := w.machines[0], w.machines[1]
+		bad.unwell = []string{"50-disk: read-only"}
+		bad.needs.want()
+		bad.start()
+		w.within(time.Hour, "it is up again", func() bool { return bad.rebooted() == 1 })
+		next.needs.want()
+		next.start()
+		w.within(20*time.Minute, "it is found bad", func() bool { return w.store.now().Stopped != nil })
+		if why := w.store.now().Stopped.Why; !strings.Contains(why, "not well 10m0s after the boot: 50-disk: read-only") {
+			t.Errorf("it is stopped: %s", why)
+		}
+		time.Sleep(10 * time.Minute)
+		if next.rebooted() != 0 {
+			t.Error("the next one has rebooted")
+		}
+		bad.set(func() { bad.unwell = nil })
+		w.within(time.Hour, "the next one has rebooted", func() bool { return next.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// Without the store nobody reboots, and everybody says why. One that has the lock and
+// can no longer be sure of it does not either.
+func TestStoreAway(t *testing.T) {
+	run(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.objections = []string{"10-wait: not yet"}
+		m.cfg.Patience = 24 * time.Hour
+		w.store.setAway(m.id, true)
+		m.needs.want()
+		m.start()
+		time.Sleep(time.Hour)
+		if want := "the store has the lock and does not answer: connection refused"; m.says() != want {
+			t.Errorf("it says %q", m.says())
+		}
+		w.store.setAway(m.id, false)
+		time.Sleep(time.Minute)
+		if !strings.Contains(m.says(), "objected to by 10-wait: not yet") {
+			t.Errorf("it says %q", m.says())
+		}
+		m.set(func() { m.objections = nil })
+		w.within(time.Minute, "it has the lock", func() bool { return w.store.now().Holds(m.id) })
+		m.set(func() { m.objections = []string{"10-wait: not yet"} })
+		time.Sleep(time.Minute)
+		w.store.setAway(m.id, true)
+		time.Sleep(time.Hour)
+		m.set(func() { m.objections = nil })
+		time.Sleep(time.Hour)
+		if m.rebooted() != 0 {
+			t.Error("it has rebooted")
+		}
+		w.store.setAway(m.id, false)
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// Those who are logged in have their five minutes.
+func TestNotice(t *testing.T) {
+	run(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.sessions = []login.Session{{ID: "1", TTY: "tty1"}, {ID: "2", TTY: "pts/0"}, {ID: "3", TTY: "pts/0"}, {ID: "4"}}
+		m.needs.want()
+		m.start()
+		w.within(time.Minute, "they are told", func() bool { return strings.HasPrefix(m.says(), "who is logged in has") })
+		want := "Message from locksmithd: host-m1 reboots in 5m: updated: libc6\r\n"
+		m.mu.Lock()
+		text := m.terminal.String()
+		m.mu.Unlock()
+		if strings.Count(text, want) != 2 || !strings.HasPrefix(text, "tty1: ") || strings.Count(text, "pts/0: ") != 1 {
+			t.Errorf("terminals: %q", text)
+		}
+		time.Sleep(4*time.Minute + 50*time.Second)
+		if w.down[m.id] {
+			t.Error("it went down before its time")
+		}
+		w.within(time.Minute, "it goes down", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.down[m.id] })
+	})
+}
+
+// In the window, and not before: the time of a bubble begins on Saturday at midnight.
+func TestWindow(t *testing.T) {
+	run(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.cfg.WindowStart, m.cfg.WindowLength, m.cfg.WindowZone = "Sun 05:00", "1h", "Europe/Berlin"
+		m.needs.want()
+		m.start()
+		time.Sleep(28*time.Hour - time.Minute)
+		if len(w.store.now().Holders) > 0 {
+			t.Error("it has taken the lock")
+		}
+		if want := "updated: libc6: until the window opens (Sun 05:00 for 1h0m0s (Europe/Berlin))"; m.says() != want {
+			t.Errorf("it says %q", m.says())
+		}
+		w.within(10*time.Minute, "it has rebooted", func() bool { return m.rebooted() == 1 })
+	})
+}
+
+// A window that closes while units leave: the reboot is given up, and comes next time.
+func TestWindowCloses(t *testing.T) {
+	run(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.cfg.WindowStart, m.cfg.WindowLength, m.cfg.WindowZone = "00:00", "3s", "UTC"
+		m.needs.want()
+		m.start()
+		time.Sleep(time.Minute)
+		if !w.atRest() || m.rebooted() > 0 {
+			t.Errorf("it has rebooted %d times, the lock is %s", m.rebooted(), w.store.now().Encode())
+		}
+	})
+}
+
+// Somebody who objects for longer than the lock is held for them.
+func TestObjections(t *testing.T) {
+	run(t, 2, func(w *world) {
+		m, next := w.machines[0], w.machines[1]
+		m.needs.want()
+		m.start()
+		w.within(time.Minute, "it has the lock", func() bool { return w.store.now().Holds(m.id) })
+		m.set(func() { m.objections = []string{"10-raid: rebuilding"} })
+		next.needs.want()
+		next.start()
+		w.within(10*time.Minute, "the next one has rebooted", func() bool { return next.rebooted() == 1 })
+		if m.rebooted() != 0 {
+			t.Error("it has rebooted")
+		}
+		w.within(time.Hour, "all is free", w.atRest)
+		m.set(func() { m.objections = nil })
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// What still wants a reboot after the reboot for it gets no second one, until it is
+// another wish.
+func TestUndone(t *testing.T) {
+	run(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.needs.stays = true
+		m.needs.want()
+		m.start()
+		time.Sleep(5 * time.Hour)
+		if m.rebooted() != 1 || !w.atRest() || !strings.Contains(m.says(), "it still says so after the reboot for it") {
+			t.Errorf("it has rebooted %d times and says %q", m.rebooted(), m.says())
+		}
+		m.kill()
+		m.start() // the daemon knows it from a file
+		time.Sleep(time.Hour)
+		if m.rebooted() != 1 {
+			t.Errorf("it has rebooted %d times", m.rebooted())
+		}
+		m.needs.stays = false
+		m.needs.set(m.needs.Need())
+		need := m.needs.Need()
+		need.Why = "updated: linux"
+		m.needs.set(need)
+		w.within(time.Hour, "it reboots for another", func() bool { return m.rebooted() == 2 && w.atRest() })
+	})
+}
+
+// A lock that is held by a classic client's machine, and values that such a client has
+// written, are coped with.
+func TestClassicClients(t *testing.T) {
+	run(t, 1, func(w *world) {
+		m := w.machines[0]
+		classic := func(value string) func(sema.Semaphore) (sema.Semaphore, error) {
+			return func(sema.Semaphore) (sema.Semaphore, error) { return sema.Decode([]byte(value)) }
+		}
+		w.store.change(t, classic(`{"semaphore":0,"max":1,"holders":["old"]}`))
+		m.needs.want()
+		m.start()
+		time.Sleep(10 * time.Minute)
+		w.store.change(t, classic(`{"semaphore":1,"max":1,"holders":null}`))
+		w.within(time.Minute, "it has the lock", func() bool { return w.store.now().Holds(m.id) })
+		// An old locksmithctl changes max, and drops what it does not know.
+		w.store.change(t, classic(`{"semaphore":1,"max":2,"holders":["m1"]}`))
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}
