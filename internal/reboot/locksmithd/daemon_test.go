@@ -158,7 +158,7 @@ func TestNeverComesBack(t *testing.T) {
 		lost.downtime = -1
 		lost.needs.want()
 		lost.start()
-		w.within(time.Hour, "it is down", func() bool { return w.down[lost.id] })
+		w.within(time.Hour, "it is down", lost.isDown)
 		for _, m := range w.machines[1:] {
 			m.needs.want()
 			m.start()
@@ -173,10 +173,8 @@ func TestNeverComesBack(t *testing.T) {
 		}
 		w.store.change(t, sema.Semaphore.Resume)
 		w.mu.Lock()
-		delete(w.down, lost.id)                              // somebody has seen to it
-		lost.fleet.(*fakeFleet).f.Cordon, w.max = nil, 1     // and the judge need not mind
-		lost.fleet.(*fakeFleet).f.Present = true             //
-		lost.fleet.(*fakeFleet).run("log.service", "active") //
+		delete(w.down, lost.id) // somebody knows of it
+		w.lenient = true
 		w.mu.Unlock()
 		w.within(time.Hour, "the others reboot", func() bool {
 			return w.machines[1].rebooted() == 1 && w.machines[2].rebooted() == 1 && len(w.store.now().Holders) == 0
@@ -272,10 +270,10 @@ func TestNotice(t *testing.T) {
 			t.Errorf("terminals: %q", text)
 		}
 		time.Sleep(4*time.Minute + 50*time.Second)
-		if w.down[m.id] {
+		if m.isDown() {
 			t.Error("it went down before its time")
 		}
-		w.within(time.Minute, "it goes down", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.down[m.id] })
+		w.within(time.Minute, "it goes down", m.isDown)
 	})
 }
 
@@ -315,6 +313,7 @@ func TestWindowCloses(t *testing.T) {
 func TestObjections(t *testing.T) {
 	run(t, 2, func(w *world) {
 		m, next := w.machines[0], w.machines[1]
+		w.lenient = true // the units of one that gives up have run elsewhere all the time
 		m.needs.want()
 		m.start()
 		w.within(time.Minute, "it has the lock", func() bool { return w.store.now().Holds(m.id) })
