@@ -30,7 +30,7 @@ type world struct {
 	log      *logBuffer
 	max      int
 
-	mu   sync.Mutex // guards what the machines have in common
+	mu   sync.Mutex      // guards what the machines have in common
 	down map[string]bool // true: with the lock in its hand
 	// lenient: units of the others need not run when one goes down.
 	lenient bool
@@ -182,6 +182,10 @@ func (m *machine) end() {
 func (m *machine) reset() {
 	held := m.store == nil || m.store.now().Holds(m.id)
 	m.world.mu.Lock()
+	if _, down := m.down[m.id]; down { // it loses power in the middle of a reboot
+		m.world.mu.Unlock()
+		return
+	}
 	m.down[m.id] = held
 	m.world.mu.Unlock()
 	m.tell("%s down", m.id)
