@@ -77,11 +77,9 @@ func (h *Host) Look(ctx context.Context, want plan.Wanted, record plan.Record) (
 	if err := h.hostnames(&s); err != nil {
 		return s, fmt.Errorf("look at the host name: %w", err)
 	}
-	if s.Files, err = h.files(targets.Files, accounts); err != nil {
-		return s, fmt.Errorf("look at files: %w", err)
-	}
+	s.Files = h.files(targets.Files, accounts)
 	if s.Units, err = h.units(ctx, targets.Units); err != nil {
-		return s, fmt.Errorf("look at units: %w", err)
+		s.Blind = fmt.Sprintf("the states of units are not known: %v", err)
 	}
 	return s, nil
 }
@@ -113,7 +111,7 @@ func (h *Host) users(names []string, accounts Accounts) map[string]plan.Account 
 	return out
 }
 
-func (h *Host) files(paths []string, accounts Accounts) (map[string]plan.Entry, error) {
+func (h *Host) files(paths []string, accounts Accounts) map[string]plan.Entry {
 	out := map[string]plan.Entry{}
 	for _, p := range paths {
 		if !strings.HasPrefix(p, "/") {
@@ -129,18 +127,17 @@ func (h *Host) files(paths []string, accounts Accounts) (map[string]plan.Entry, 
 		case unix.S_IFDIR:
 			e.Dir = true
 		case unix.S_IFLNK:
-			if e.Link, err = h.Tree.Readlink(p); err != nil {
-				return nil, err
-			}
+			e.Link, err = h.Tree.Readlink(p)
 			e.Content, _ = h.Tree.ReadFile(p) // it may lead nowhere
 		default:
-			if e.Content, err = h.Tree.ReadFile(p); err != nil {
-				return nil, err
-			}
+			e.Content, err = h.Tree.ReadFile(p)
+		}
+		if err != nil {
+			e.Unreadable = err.Error()
 		}
 		out[p] = e
 	}
-	return out, nil
+	return out
 }
 
 // units asks systemd, or looks at the links in an image.

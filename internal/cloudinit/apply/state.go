@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"flotilla/internal/atomicfile"
 	"flotilla/internal/cloudinit/config"
 	"flotilla/internal/cloudinit/plan"
 )
@@ -47,7 +46,8 @@ const (
 // name: a vendor's document and the user's do not take each other's entries for
 // removed ones.
 type Store struct {
-	Dir  string // the workspace, as this process sees it
+	Tree *Tree
+	Dir  string // the workspace, a path of the tree
 	Name string
 }
 
@@ -59,12 +59,12 @@ type recordFile struct {
 
 const recordForm = 1
 
-func (s Store) path(kind string) string { return filepath.Join(s.Dir, kind, s.Name+".json") }
+func (s Store) path(kind string) string { return path.Join("/", s.Dir, kind, s.Name+".json") }
 
 // Load reads the record; there is none before the first run.
 func (s Store) Load() (plan.Record, error) {
 	var f recordFile
-	err := readJSON(s.path("records"), &f)
+	err := readJSON(s.Tree, s.path("records"), &f)
 	if err == nil && f.Form > recordForm {
 		err = fmt.Errorf("%s: is of form %d, and this program knows form %d", s.path("records"), f.Form, recordForm)
 	}
@@ -73,32 +73,40 @@ func (s Store) Load() (plan.Record, error) {
 
 // Save makes the record last.
 func (s Store) Save(r plan.Record) error {
-	return writeJSON(s.path("records"), recordFile{recordForm, r}, 0o600)
+	return s.write("records", recordFile{recordForm, r}, 0o600)
 }
 
 // SaveResult makes the result last. Everybody may read it: it has no contents.
-func (s Store) SaveResult(r Result) error { return writeJSON(s.path("results"), r, 0o644) }
+func (s Store) SaveResult(r Result) error { return s.write("results", r, 0o644) }
 
-// Results reads the results below a workspace, by name.
-func Results(workspace string) (map[string]Result, error) {
-	files, err := filepath.Glob(filepath.Join(workspace, "results", "*.json"))
+// Results reads the results below a workspace, by name. One that says that it is
+// running is a run that was cut if nobody has the lock.
+func Results(t *Tree, workspace string) (map[string]Result, error) {
+	dir := path.Join("/", workspace, "results")
+	names, err := t.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]Result{}
-	for _, f := range files {
+	for _, file := range names {
+		name, ok := strings.CutSuffix(file, ".json")
+		if !ok || strings.HasPrefix(file, ".") {
+			continue
+		}
 		var r Result
-		if err := readJSON(f, &r); err != nil {
+		if err := readJSON(t, path.Join(dir, file), &r); err != nil {
 			return nil, err
 		}
-		name := filepath.Base(f)
-		out[name[:len(name)-len(".json")]] = r
+		if r.State == Running && (Store{Tree: t, Dir: workspace}).free() {
+			r.State = WasCut
+		}
+		out[name] = r
 	}
 	return out, nil
 }
 
-func readJSON(file string, v any) error {
-	b, err := os.ReadFile(file)
+func readJSON(t *Tree, file string, v any) error {
+	b, err := t.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -111,15 +119,12 @@ func readJSON(file string, v any) error {
 	return nil
 }
 
-func writeJSON(file string, v any, mode os.FileMode) error {
+func (s Store) write(kind string, v any, mode uint32) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return atomicfile.Write(file, append(b, '\n'), mode)
+	return s.Tree.Write(s.path(kind), append(b, '\n'), mode, me())
 }
 
 // lockPause is how often a lock that another run has is tried for.
@@ -128,30 +133,37 @@ const lockPause = 100 * time.Millisecond
 // Lock keeps other runs out until unlock is called. While another one is at work it
 // waits, and calls waiting once.
 func (s Store) Lock(ctx context.Context, waiting func()) (unlock func(), err error) {
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("workspace: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(s.Dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	dir, err := s.Tree.openDir(path.Join("/", s.Dir), true)
 	if err != nil {
 		return nil, fmt.Errorf("workspace: %w", err)
 	}
 	for first := true; ; first = false {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return func() { f.Close() }, nil
+			return func() { dir.Close() }, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+			dir.Close()
+			return nil, fmt.Errorf("lock %s: %w", s.Dir, err)
 		}
 		if first {
 			waiting()
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
+			dir.Close()
 			return nil, fmt.Errorf("wait for another run: %w", ctx.Err())
 		case <-time.After(lockPause):
 		}
 	}
+}
+
+// free reports whether nobody has the lock.
+func (s Store) free() bool {
+	dir, err := s.Tree.openDir(path.Join("/", s.Dir), false)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return unix.Flock(int(dir.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
 }

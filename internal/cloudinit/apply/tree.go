@@ -168,9 +168,10 @@ func syncDir(dir int) error {
 func (t *Tree) at(op, p string, mkdirs bool, f func(dir int, name string) error) error {
 	w := &walk{tree: t, make: mkdirs}
 	defer w.close()
-	err := w.to(path.Dir(p))
+	dir, name := path.Split(p)
+	err := w.to(dir)
 	if err == nil {
-		err = f(w.here(), path.Base(p))
+		err = f(w.here(), name)
 	}
 	if err != nil {
 		return &fs.PathError{Op: op, Path: p, Err: err}
@@ -260,6 +261,16 @@ func (t *Tree) ReadDir(p string) (names []string, err error) {
 	}
 	slices.Sort(names)
 	return names, err
+}
+
+// openDir opens a directory to be locked.
+func (t *Tree) openDir(p string, mkdirs bool) (f *os.File, err error) {
+	err = t.at("open", p+"/.", mkdirs, func(dir int, _ string) error {
+		fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		f = os.NewFile(uintptr(fd), p)
+		return err
+	})
+	return f, err
 }
 
 // An Owner of a file.

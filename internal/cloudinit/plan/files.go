@@ -129,6 +129,10 @@ func (m *maker) writeFile(f file) {
 		m.problem(f.Path, "is a directory: not written")
 		return
 	}
+	if exists && now.Unreadable != "" {
+		m.problem(f.Path, "not written over what cannot be read: %s", now.Unreadable)
+		return
+	}
 	same := exists && now.Link == "" && bytes.Equal(now.Content, f.Content)
 	if same && now.Mode == f.Mode && m.owned(now, f.Owner) {
 		return

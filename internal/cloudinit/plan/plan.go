@@ -131,6 +131,9 @@ type maker struct {
 // Make returns the plan that makes the machine have what is wanted.
 func Make(want Wanted, have Snapshot) Plan {
 	m := newMaker(want, have)
+	if have.Blind != "" {
+		m.problem("systemd", "%s", have.Blind)
+	}
 	m.hostname()
 	m.users()
 	m.contents()

@@ -14,6 +14,7 @@ type Snapshot struct {
 	Groups         map[string]bool
 	Units          map[string]Unit
 	Record         Record // of the runs before
+	Blind          string // why nothing is known of Units; "" if it is
 }
 
 // An Entry of a directory.
@@ -21,10 +22,12 @@ type Entry struct {
 	Content []byte // of a file
 	Link    string // what a symbolic link points to
 	Dir     bool
-	Mode    uint32 // permission bits
-	UID     uint32
-	GID     uint32
-	Owner   string // USER:GROUP, numbers where there is no name
+	// Unreadable says why there is no Content.
+	Unreadable string
+	Mode       uint32 // permission bits
+	UID        uint32
+	GID        uint32
+	Owner      string // USER:GROUP, numbers where there is no name
 }
 
 // An Account of a user, from /etc/passwd, /etc/shadow and /etc/group.
