@@ -9,6 +9,7 @@ import (
 	"flotilla/cmd/flotilla/early/agent"
 	"flotilla/internal/applet"
 	"flotilla/internal/cli"
+	"flotilla/internal/cloudinit/cloudinitcmd"
 	"flotilla/internal/kv/discovery"
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
@@ -19,7 +20,7 @@ import (
 
 // All are all there is, in the order of the overview.
 var All = slices.Concat(
-	applet.Table{up.Applet(), lab.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
+	applet.Table{up.Applet(), lab.Applet(), cloudinitcmd.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
 	agent.Programs, early.Programs,
 	applet.Table{cli.Completion(), supervisor.Applet()},
 )

@@ -19,7 +19,7 @@ import (
 // A Result is the report of one run, also of one that was cut.
 type Result struct {
 	Version  string           `json:"version"` // of the program
-	Sources  []string         `json:"sources,omitempty"`
+	Source   string           `json:"source,omitempty"`
 	Started  time.Time        `json:"started"`
 	Ended    time.Time        `json:"ended,omitzero"`
 	Boot     string           `json:"boot,omitempty"`
