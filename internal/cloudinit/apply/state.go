@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,7 +125,11 @@ func (s Store) write(kind string, v any, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	return s.Tree.Write(s.path(kind), append(b, '\n'), mode, me())
+	b = append(b, '\n')
+	if now, err := s.Tree.ReadFile(s.path(kind)); err == nil && bytes.Equal(now, b) {
+		return nil
+	}
+	return s.Tree.Write(s.path(kind), b, mode, me())
 }
 
 // lockPause is how often a lock that another run has is tried for.

@@ -144,11 +144,10 @@ func Make(want Wanted, have Snapshot) Plan {
 	m.removed()
 	m.commands(units)
 	m.scripts()
-	before := m.before()
 	if !have.Live {
 		m.withoutSystemd()
 	}
-	return Plan{Steps: m.steps, Notes: m.notes, Before: before}
+	return Plan{Steps: m.steps, Notes: m.notes, Before: m.before()}
 }
 
 func newMaker(want Wanted, have Snapshot) *maker {
