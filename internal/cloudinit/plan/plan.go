@@ -13,7 +13,7 @@ import (
 // Kind is what a step does.
 type Kind string
 
-// The kinds of steps, in the order in which a plan has them.
+// The kinds of steps, roughly in the order in which a plan has them.
 const (
 	Hostname Kind = "hostname" // set the host name to Target
 	AddUser  Kind = "user"     // make the user Target
@@ -122,7 +122,6 @@ type maker struct {
 	masks     map[string]string // unit: path of its mask
 	enabled   map[string]bool   // unit: only until the next boot
 	unitNames []string
-	stops     []string // units whose files go
 	settled   []Step   // commands that need not be carried out: it is so already
 	names     []string // host names for /etc/hosts
 	keySets   map[string]bool

@@ -67,12 +67,24 @@ func (m *maker) stepAhead(r *Record, s Step) {
 // forget drops what is not on the machine any more.
 func (m *maker) forget(r *Record) {
 	maps.DeleteFunc(r.Files, func(p string, mark FileMark) bool {
-		_, exists := m.have.Files[p]
-		return !exists || m.want.Prune && mark.Shared
+		now, exists := m.have.Files[p]
+		foreign := mark.Shared || hash(string(now.Content)) != mark.Hash
+		return !exists || m.want.Prune && foreign
 	})
+	if m.want.Prune {
+		r.Users = slices.DeleteFunc(r.Users, func(name string) bool { return !m.wantsUser(name) })
+	}
 	maps.DeleteFunc(r.KeySets, func(id string, _ bool) bool {
 		_, there := m.have.Users[path.Dir(id)].Sets[path.Base(id)]
 		return !there
+	})
+	maps.DeleteFunc(r.Units, func(name string, mark UnitMark) bool {
+		masked := mark.Mask != "" && m.have.Files[mark.Mask].Link == "/dev/null"
+		enabled := mark.Enabled && strings.HasPrefix(m.have.Units[name].Enabled, "enabled")
+		return !slices.Contains(m.unitNames, name) && !masked && !enabled
+	})
+	r.Names = slices.DeleteFunc(r.Names, func(name string) bool {
+		return !slices.Contains(strings.Fields(string(m.have.Files[hostsFile].Content)), name)
 	})
 }
 
@@ -203,6 +215,9 @@ func (m *maker) removedFiles() {
 		if _, wanted := m.at[p]; wanted || !exists || now.Dir || now.Link != "" {
 			continue
 		}
+		if mark.Shared && p == environmentFile {
+			continue // it is to be there for everybody
+		}
 		if mark.Shared {
 			m.note(p, "lines that the document does not ask for any more stay")
 			continue
@@ -212,11 +227,12 @@ func (m *maker) removedFiles() {
 			continue
 		}
 		m.gone(p, "written by the document", func() {
+			if path.Base(p) == mark.Unit && m.have.Units[mark.Unit].Active {
+				// First, so that a run which is cut here still knows whose file it was.
+				m.step(Step{Kind: Command, Target: mark.Unit, Verb: "stop", Asked: "stop", Why: "the document does not have it any more"})
+			}
 			m.step(Step{Kind: Remove, Target: p, Unit: mark.Unit, Why: "the document does not have it any more",
 				File: File{Existed: true, Old: now.Content, OldMode: now.Mode, OldOwner: now.Owner}})
-			if path.Base(p) == mark.Unit && m.have.Units[mark.Unit].Active {
-				m.stops = append(m.stops, mark.Unit)
-			}
 		})
 	}
 }

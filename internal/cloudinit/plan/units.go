@@ -295,9 +295,6 @@ func (m *maker) reload() {
 func (m *maker) commands(units []unit) {
 	m.reload()
 	m.network()
-	for _, name := range m.stops {
-		m.step(Step{Kind: Command, Target: name, Verb: "stop", Asked: "stop", Why: "the document does not have it any more", Unit: name})
-	}
 	for _, u := range units {
 		if u.Command == "" {
 			m.untold(u, units)
