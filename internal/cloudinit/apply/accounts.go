@@ -65,27 +65,37 @@ func number(s string) uint32 {
 	return uint32(n)
 }
 
-// groupName returns a group's name, else its number.
-func (a Accounts) groupName(gid uint32) string {
-	for name, id := range a.groups {
-		if id == gid {
-			return name
-		}
-	}
-	return fmt.Sprint(gid)
+// userName returns the name of a user, the first by alphabet if there are several, or
+// the number.
+func (a Accounts) userName(uid uint32) string {
+	return firstName(a.users, uid, func(u plan.Account) uint32 { return u.UID })
 }
 
-func (a Accounts) userName(uid uint32) string {
+// groupName is userName for groups.
+func (a Accounts) groupName(gid uint32) string {
+	return firstName(a.groups, gid, func(id uint32) uint32 { return id })
+}
+
+func firstName[V any](all map[string]V, id uint32, idOf func(V) uint32) string {
 	best := ""
-	for name, u := range a.users {
-		if u.UID == uid && (best == "" || name < best) {
+	for name, v := range all {
+		if idOf(v) == id && (best == "" || name < best) {
 			best = name
 		}
 	}
 	if best == "" {
-		return fmt.Sprint(uid)
+		return fmt.Sprint(id)
 	}
 	return best
+}
+
+// userIDs are the numbers of all users.
+func (a Accounts) userIDs() map[string]uint32 {
+	out := map[string]uint32{}
+	for name, u := range a.users {
+		out[name] = u.UID
+	}
+	return out
 }
 
 // Owner finds USER, USER:GROUP, USER: (the group being the user's own) or :GROUP;
@@ -201,13 +211,4 @@ func writeKeys(t *Tree, s plan.Step) error {
 		return t.Remove(set)
 	}
 	return t.Write(set, []byte(strings.Join(s.Keys, "\n")+"\n"), s.Mode, owner)
-}
-
-// groupSet is which groups there are.
-func (a Accounts) groupSet() map[string]bool {
-	out := map[string]bool{}
-	for name := range a.groups {
-		out[name] = true
-	}
-	return out
 }

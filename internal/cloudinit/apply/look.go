@@ -28,6 +28,8 @@ type Host struct {
 	// unit may be ordered after the service that this process is, and would wait for it
 	// while it waits for the unit.
 	NoBlock bool
+	// Hostname asks the kernel; nil is os.Hostname.
+	Hostname func() (string, error)
 }
 
 // Open opens this machine, or the image below dir.
@@ -71,7 +73,7 @@ func (h *Host) Look(ctx context.Context, want plan.Wanted, record plan.Record) (
 		return s, fmt.Errorf("look at users: %w", err)
 	}
 	targets := plan.Look(want, record)
-	s.Groups = accounts.groupSet()
+	s.UserIDs, s.Groups = accounts.userIDs(), accounts.groups
 	s.Runner = accounts.userName(uint32(os.Geteuid())) + ":" + accounts.groupName(uint32(os.Getegid()))
 	s.Users = h.users(targets.Users, accounts)
 	if err := h.hostnames(&s); err != nil {
@@ -93,7 +95,11 @@ func (h *Host) hostnames(s *plan.Snapshot) error {
 	if s.Hostname = s.StaticHostname; !h.Live {
 		return nil
 	}
-	s.Hostname, err = os.Hostname()
+	ask := h.Hostname
+	if ask == nil {
+		ask = os.Hostname
+	}
+	s.Hostname, err = ask()
 	return err
 }
 

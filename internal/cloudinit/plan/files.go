@@ -160,10 +160,11 @@ func (m *maker) owned(now Entry, want string) bool {
 	}
 	nowUser, nowGroup, _ := strings.Cut(now.Owner, ":")
 	user, group, _ := strings.Cut(want, ":")
-	is := func(want, name string, id uint32) bool {
-		return want == "" || want == name || want == fmt.Sprint(id)
+	is := func(want, name string, id uint32, ids map[string]uint32) bool {
+		other, known := ids[want] // several names may have one number
+		return want == "" || want == name || want == fmt.Sprint(id) || known && other == id
 	}
-	return is(user, nowUser, now.UID) && is(group, nowGroup, now.GID)
+	return is(user, nowUser, now.UID, m.have.UserIDs) && is(group, nowGroup, now.GID, m.have.Groups)
 }
 
 // oemRelease has the first two values bare, as its readers expect.

@@ -81,7 +81,7 @@ func TestPlans(t *testing.T) {
 func machine() Snapshot {
 	return Snapshot{
 		Live: true, Boot: "boot1", Hostname: "m1", StaticHostname: "m1", Runner: "root:root",
-		Files: map[string]Entry{}, Users: map[string]Account{}, Groups: map[string]bool{}, Units: map[string]Unit{},
+		Files: map[string]Entry{}, Users: map[string]Account{}, Groups: map[string]uint32{}, Units: map[string]Unit{},
 	}
 }
 
@@ -108,7 +108,7 @@ func setUp(t *testing.T, have *Snapshot, line string) {
 		u.AuthorizedKeys += strings.SplitN(line, " ", 3)[2] + "\n"
 		have.Users[f[1]] = u
 	case "group":
-		have.Groups[f[1]] = true
+		have.Groups[f[1]] = 100
 	case "image":
 		have.Live, have.Boot = false, ""
 	case "unit":

@@ -11,7 +11,8 @@ type Snapshot struct {
 	Runner         string // USER:GROUP of whoever runs this
 	Files          map[string]Entry
 	Users          map[string]Account
-	Groups         map[string]bool
+	UserIDs        map[string]uint32 // of all users, for owners of files
+	Groups         map[string]uint32
 	Units          map[string]Unit
 	Record         Record // of the runs before
 	Blind          string // why nothing is known of Units; "" if it is

@@ -32,7 +32,7 @@ func (m *maker) allUsers() []config.User {
 	if keys := append(slices.Clone(m.want.Document.SSHAuthorizedKeys), m.want.SSHKeys...); len(keys) > 0 {
 		core := config.User{Name: Core, Gecos: "CoreOS Admin", Shell: "/bin/bash"}
 		for _, g := range coreGroups {
-			if m.have.Groups[g] {
+			if has(m.have.Groups, g) {
 				core.Groups = append(core.Groups, g)
 			}
 		}
@@ -80,7 +80,7 @@ func (m *maker) user(u config.User) {
 		if !listed {
 			why = "the keys at the top of the document are for this user"
 		}
-		if u.PrimaryGroup == "" && !u.NoUserGroup && m.have.Groups[u.Name] {
+		if u.PrimaryGroup == "" && !u.NoUserGroup && has(m.have.Groups, u.Name) {
 			u.PrimaryGroup = u.Name // useradd would refuse to make a group that exists
 		}
 		m.step(Step{Kind: AddUser, Target: u.Name, Why: why, User: u})
