@@ -33,16 +33,28 @@ func (l *Lab) NamespaceFile(machine string) string {
 	return filepath.Join(netnsDir, l.machineNamespace(machine))
 }
 
-// makeNetwork makes the lab's namespace with a bridge in it.
+// makeNetwork makes the lab's namespace with a bridge in it. It is the machines' way out,
+// by which they know which address is theirs, and leads nowhere: it forwards so that
+// what is sent there is refused at once, not lost.
 func (l *Lab) makeNetwork(ctx context.Context) error {
 	ns := l.Namespace()
-	return ipAll(ctx,
+	err := ipAll(ctx,
 		"netns add "+ns,
 		"-n "+ns+" link set lo up",
 		"-n "+ns+" link add lab type bridge",
 		"-n "+ns+" addr add "+labAddress+"/24 dev lab",
 		"-n "+ns+" link set lab up",
 	)
+	if err != nil {
+		return err
+	}
+	_, err = command(ctx, "ip", "netns", "exec", ns, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+	return err
+}
+
+// wayOut gives the machine its default route.
+func (l *Lab) wayOut(machine string) string {
+	return "-n " + l.machineNamespace(machine) + " route replace default via " + labAddress
 }
 
 // plug gives the machine a namespace with an eth0 whose other end, called like the
@@ -56,6 +68,7 @@ func (l *Lab) plug(ctx context.Context, m Machine) error {
 		"-n "+lab+" link set "+m.Name+" master lab up",
 		"-n "+ns+" addr add "+m.Address+"/24 dev eth0",
 		"-n "+ns+" link set eth0 up",
+		l.wayOut(m.Name),
 	)
 }
 
@@ -65,6 +78,7 @@ func (l *Lab) replug(ctx context.Context, m Machine) error {
 	return ipAll(ctx,
 		"-n "+ns+" addr flush dev eth0",
 		"-n "+ns+" addr add "+m.Address+"/24 dev eth0",
+		l.wayOut(m.Name), // it went with the address
 	)
 }
 
