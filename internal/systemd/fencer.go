@@ -76,7 +76,9 @@ func (m *Manager) Guard(ctx context.Context, after, grace time.Duration, names .
 	return nil
 }
 
-// guards names the timers that stand guard, of whatever process.
+// guards names the timers that stand guard, of whatever process, and the services of
+// those that have gone off and are still at it: what they would kill may be started
+// anew meanwhile.
 func (b *bus) guards(ctx context.Context) ([]string, error) {
 	var units []struct {
 		Name, Description, Load, Active, Sub, Following string
@@ -85,7 +87,7 @@ func (b *bus) guards(ctx context.Context) ([]string, error) {
 		JobType                                         string
 		JobPath                                         dbus.ObjectPath
 	}
-	call := b.send(managerPath, managerIface+".ListUnitsByPatterns", []string{}, []string{guardPrefix + "*.timer"})
+	call := b.send(managerPath, managerIface+".ListUnitsByPatterns", []string{}, []string{guardPrefix + "*"})
 	if err := b.reply(ctx, call, &units); err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ func TestOnSystemd(t *testing.T) {
 		"adopt-instance":  adoptsAnInstance,
 		"adopt-refused":   refusesToAdopt,
 		"odd-names":       tellsOddNames,
+		"guard-relieved":  relievesTheGuard,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := subject(t, systemd.Config{}, systemd.New)
@@ -557,6 +558,37 @@ func runsOtherTypes(t *testing.T, m *systemd.Manager) {
 
 // Names that the cluster knows and systemd does not are units that nobody knows, and
 // hide no others.
+// A guard that has begun to stop units, and is told to stand down, does not kill what
+// is started after that.
+func relievesTheGuard(t *testing.T, m *systemd.Manager) {
+	install(t, m, sleeper, "one.service")
+	run(t, m, unit.Start, "one.service")
+	watch, err := m.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Guard(t.Context(), 0, time.Hour, "one.service"); err != nil {
+		t.Fatal(err)
+	}
+	for s := range watch {
+		if s.Name == "one.service" && s.Active == "inactive" {
+			break
+		}
+	}
+	if err := m.Guard(t.Context(), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	err = unittest.Eventually(t.Context(), func() error {
+		if out := tell(t, "systemctl", "list-units", "--no-legend", "--state=active,activating,deactivating", "fleet-guard-*"); out != "" {
+			return errors.New("still on guard: " + out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func tellsOddNames(t *testing.T, m *systemd.Manager) {
 	install(t, m, sleeper, "web.service")
 	run(t, m, unit.Start, "web.service")
