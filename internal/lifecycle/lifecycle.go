@@ -123,3 +123,20 @@ func Notify(state string) error {
 	_, err := daemon.SdNotify(false, state)
 	return err
 }
+
+// Watched is for how long this process may be silent before systemd ends it
+// (WatchdogSec=); 0: it does not watch. The variables that say so are not passed on
+// to what this process starts.
+func Watched() time.Duration {
+	limit, err := daemon.SdWatchdogEnabled(true)
+	if err != nil {
+		return 0 // it is for another process
+	}
+	return limit
+}
+
+// Alive tells systemd that this process is at work and will say so again within that
+// time.
+func Alive(within time.Duration) error {
+	return Notify(fmt.Sprintf("WATCHDOG=1\nWATCHDOG_USEC=%d", within.Microseconds()))
+}

@@ -43,6 +43,11 @@ type Config struct {
 	// ForgetForeign has the first schedule that is read from the store after the
 	// start count alone: units that another store placed here are stopped.
 	ForgetForeign bool
+	// Watched is for how long the agent may hang: Alive has whoever watches this
+	// process end it, and start it again, unless it is called again within that time
+	// or the one that it says, if that is shorter. 0: nobody watches.
+	Watched time.Duration
+	Alive   func(within time.Duration)
 	// Journal has the last words of units that turn out bad in a roll; nil: none.
 	Journal unit.LogReader
 }

@@ -253,6 +253,7 @@ type bench struct {
 	// deaf: the next run of the agent sends jobs and never hears how they end.
 	deaf  bool
 	agent *Agent
+	dog   *dog                                                      // watches the next run of the agent; nil: nobody does
 	probe func(context.Context, unitfile.HealthProbe, string) error // of the next start; nil: the real one
 }
 
@@ -264,6 +265,42 @@ func (d deaf) Run(ctx context.Context, jobs []unit.Job) <-chan unit.Outcome {
 	never := make(chan unit.Outcome)
 	context.AfterFunc(ctx, func() { close(never) })
 	return never
+}
+
+// unguarded is an init system that nobody has asked to stop anything: the agent was
+// killed before it could.
+type unguarded struct{ *unitfake.Manager }
+
+func (unguarded) Guard(context.Context, time.Duration, time.Duration, ...string) error { return nil }
+
+// dog is who watches the agent, as an init system does, and can have its fence hang.
+type dog struct {
+	timer  *time.Timer
+	bitten chan struct{} // is closed when it has not been told in time; nil: it never bites
+	hung   bool
+}
+
+func (d *dog) alive(within time.Duration) {
+	switch {
+	case d.bitten == nil:
+	case d.timer == nil:
+		d.timer = time.AfterFunc(within, func() { close(d.bitten) })
+	default:
+		d.timer.Reset(within)
+	}
+}
+
+// watchedAlarm is that of a fence that can hang.
+type watchedAlarm struct {
+	alarm
+	dog *dog
+}
+
+func (w watchedAlarm) Wait(ctx context.Context, at time.Duration, wake <-chan struct{}) {
+	w.alarm.Wait(ctx, at, wake)
+	if w.dog.hung {
+		<-ctx.Done()
+	}
 }
 
 // syncLog is a log that can be read while it is written.
@@ -296,14 +333,22 @@ func (b *bench) start() {
 	if b.deaf {
 		manager = deaf{b.units}
 	}
-	a := New(Config{
+	cfg := Config{
 		Presence: registry.Presence{Machine: model.Machine{ID: "m"}}, TTL: 10 * time.Second,
 		StateDir: filepath.Join(b.dir, "state"), RunDir: filepath.Join(b.dir, "run"), Epoch: fmt.Sprint(b.epoch),
 		ColdStartAfter: 30 * time.Second, ForgetForeign: b.forget, Journal: b.units,
-	}, manager, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
+	}
+	if b.dog != nil {
+		cfg.Watched, cfg.Alive = 30*time.Second, b.dog.alive
+		manager = unguarded{b.units}
+	}
+	a := New(cfg, manager, b.store, slog.New(slog.NewTextHandler(&b.log, nil)))
 	b.agent = a
 	a.fence.clock = b.store.clock
 	a.fence.alarm = func() (alarm, error) { return plainAlarm{b.store.clock}, nil }
+	if dog := b.dog; dog != nil {
+		a.fence.alarm = func() (alarm, error) { return watchedAlarm{plainAlarm{b.store.clock}, dog}, nil }
+	}
 	if b.probe != nil {
 		a.probe = b.probe
 	}

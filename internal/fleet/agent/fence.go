@@ -34,9 +34,11 @@ type fence struct {
 	manager unit.Manager
 	log     *slog.Logger
 	fallen  func(name string) // a unit that ran has been stopped
-	lease   time.Duration     // its time to live
-	file    string            // keeps the proof across a restart of the agent
-	epoch   string            // of the file
+	watched time.Duration     // see Config.Watched
+	alive   func(within time.Duration)
+	lease   time.Duration // its time to live
+	file    string        // keeps the proof across a restart of the agent
+	epoch   string        // of the file
 
 	wake chan struct{}
 
@@ -80,6 +82,10 @@ const (
 	// fenceGrace is how long after its start an agent that knows of no proof waits for
 	// the store's first word before it stops singletons that run.
 	fenceGrace = 5 * time.Second
+	// fenceHang is how long the fence may hang at least before it is started anew: its
+	// questions may take as long. With that it is at work again before FenceMargin is
+	// over, if it hangs right before a unit is to be stopped.
+	fenceHang = 2 * fenceAsk
 	// never is later than any boot lasts.
 	never = time.Duration(1<<63 - 1)
 )
@@ -87,6 +93,7 @@ const (
 func newFence(cfg Config, manager unit.Manager, log *slog.Logger) *fence {
 	return &fence{
 		clock: registry.BootTime, alarm: newBootAlarm, manager: manager, log: log,
+		watched: cfg.Watched, alive: cfg.Alive,
 		lease: max(time.Second, cfg.TTL.Truncate(time.Second)),
 		file:  filepath.Join(cfg.RunDir, "present"), epoch: cfg.Epoch,
 		wake:  make(chan struct{}, 1),
@@ -170,8 +177,12 @@ func (f *fence) run(ctx context.Context) {
 	defer wg.Wait()
 	for ctx.Err() == nil {
 		f.save()
-		bell.Wait(ctx, f.enforce(ctx, &wg), f.wake)
+		next := f.enforce(ctx, &wg)
+		bell.Wait(ctx, f.live(next), f.wake)
 	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceAsk)
+	defer cancel()
+	f.enforce(last, &wg) // what is overdue does not wait for another process
 	f.handOver(context.WithoutCancel(ctx))
 }
 
@@ -198,6 +209,30 @@ func (f *fence) overdue() (due map[string]bool, next time.Duration) {
 		}
 	}
 	return due, next
+}
+
+// live says that the fence is at work, and has it ended if it is not any more when
+// the first singleton is to be stopped or killed: what is started in its place does
+// that. It returns when to look again, in time to say so anew.
+func (f *fence) live(next time.Duration) time.Duration {
+	if f.watched <= 0 {
+		return next
+	}
+	f.mu.Lock()
+	now, proof := f.clock(), f.provenLocked()
+	within := f.watched
+	for name, d := range f.armed {
+		due := proof + d.stop
+		if e, tried := f.efforts[name]; tried && e.killed {
+			continue
+		} else if tried {
+			due = proof + d.kill
+		}
+		within = min(within, max(due-now, fenceHang))
+	}
+	f.mu.Unlock()
+	f.alive(within)
+	return min(next, now+within/3)
 }
 
 // enforce stops what is overdue and returns when to look again.
@@ -240,10 +275,6 @@ func (f *fence) stop(ctx context.Context, wg *sync.WaitGroup, name string, kill 
 	now := f.clock()
 	since := now - f.provenLocked()
 	f.mu.Unlock()
-	if !tried {
-		f.log.Error("singleton stopped: no word from the store, it may be started elsewhere soon", "unit", name, "silent", since.Round(time.Millisecond))
-		f.fallen(name)
-	}
 	if !tried || now-e.asked >= fenceWatch {
 		e.asked = now
 		outcomes := f.manager.Run(ctx, []unit.Job{{Kind: unit.Stop, Unit: name}})
@@ -255,6 +286,10 @@ func (f *fence) stop(ctx context.Context, wg *sync.WaitGroup, name string, kill 
 	}
 	if kill {
 		f.kill(ctx, name, &e)
+	}
+	if !tried { // said last: a log that takes nothing holds up no stop
+		f.fallen(name)
+		f.log.Error("singleton stopped: no word from the store, it may be started elsewhere soon", "unit", name, "silent", since.Round(time.Millisecond))
 	}
 	f.mu.Lock()
 	f.efforts[name] = e

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,52 @@ func TestFence(t *testing.T) {
 		b.agent.inbox.leave(func(n *news) { n.found = append(n.found, func() { <-release }) })
 		b.after(15500 * time.Millisecond)
 		b.expect("one.service", "inactive", 1)
+	})
+}
+
+// A fence that hangs, as it does in a process that is stopped, is started anew in
+// time: the singleton has ended before it may start elsewhere.
+func TestFenceIsWatched(t *testing.T) {
+	for _, hangs := range []time.Duration{0, 9 * time.Second, 14900 * time.Millisecond} {
+		scenario(t, fmt.Sprintf("it hangs %v after the last word of the store", hangs), func(b *bench) {
+			b.stop()
+			b.dog = &dog{bitten: make(chan struct{})}
+			b.start()
+			b.units.Script("one.service", unitfake.Script{StopTakes: time.Hour})
+			b.store.place("one.service", single, model.Launched)
+			b.after(10 * time.Second)
+			b.store.change(func() { b.store.away = true })
+			proof := time.Now()
+			b.after(hangs)
+			b.dog.hung = true
+			select {
+			case <-b.dog.bitten:
+			case <-time.After(time.Minute):
+				b.t.Fatal("nobody has noticed")
+			}
+			b.stop()
+			b.dog = &dog{}
+			b.after(1500 * time.Millisecond) // as in fleet.service
+			b.start()
+			b.after(20*time.Second - time.Since(proof))
+			b.expect("one.service", "inactive", 1)
+		})
+	}
+
+	scenario(t, "one that is at work is let be", func(b *bench) {
+		b.stop()
+		b.dog = &dog{bitten: make(chan struct{})}
+		b.start()
+		b.after(time.Hour)
+		b.store.place("one.service", single, model.Launched)
+		b.after(time.Hour)
+		b.store.change(func() { b.store.away = true })
+		b.after(time.Hour)
+		select {
+		case <-b.dog.bitten:
+			b.t.Error("it was ended")
+		default:
+		}
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -215,12 +216,24 @@ func (p *program) run(ctx context.Context) error {
 	d := New(p.cfg, Deps{
 		Manager: init.manager, Log: init.log, Epoch: init.epoch, Logger: log,
 		Listeners: listeners, Reload: p.reloads(ctx, log), Dump: p.dumps(ctx),
+		Watched: lifecycle.Watched(), Alive: alive(log),
 	})
 	return d.Run(ctx, func() {
 		if err := lifecycle.Notify("READY=1"); err != nil {
 			log.Warn("systemd not told that we are ready", "err", err)
 		}
 	})
+}
+
+// alive tells systemd that the daemon does not hang. What it says when that fails, it
+// says once.
+func alive(log *slog.Logger) func(time.Duration) {
+	var once sync.Once
+	return func(within time.Duration) {
+		if err := lifecycle.Alive(within); err != nil {
+			once.Do(func() { log.Warn("systemd not told that we are alive", "err", err) })
+		}
+	}
 }
 
 // giveBackEvery is how often memory that a burst of work has left is given back.

@@ -39,6 +39,10 @@ type Deps struct {
 	// Dump delivers where to write, in one line of JSON, what the daemon knows; nil:
 	// nobody asks.
 	Dump <-chan io.Writer
+	// Watched is for how long the daemon may hang, and Alive says that it does not: see
+	// agent.Config. 0: nobody watches.
+	Watched time.Duration
+	Alive   func(within time.Duration)
 	// Epoch names one run of the init system: what the agent remembers having
 	// done in another epoch is forgotten, since its units ended with it. Empty:
 	// the kernel's boot id.
@@ -126,7 +130,7 @@ func (d *Daemon) assemble() (*parts, error) {
 	p.agent = agent.New(agent.Config{
 		Presence: p.presence, TTL: d.cfg.AgentTTL, StateDir: d.cfg.StateDir, RunDir: d.cfg.RunDir,
 		Epoch: epoch, ColdStartAfter: d.cfg.ColdStartAfter, ForgetForeign: d.cfg.ForgetForeign,
-		Journal: d.deps.Log,
+		Journal: d.deps.Log, Watched: d.deps.Watched, Alive: d.deps.Alive,
 	}, d.deps.Manager, p.registry, d.log)
 	p.engine = engine.New(engine.Config{
 		Candidate: registry.Candidate{Machine: p.presence.ID, Instance: p.presence.Instance, Boot: p.presence.Boot},
