@@ -51,6 +51,13 @@ func (e *entry) up() bool {
 	return st.Active == "inactive" && isOneshot(e.Text)
 }
 
+// atRest reports whether the unit has failed or ended there, and will not come up by
+// itself.
+func (e *entry) atRest() bool {
+	st := e.state
+	return st.Hash == e.Hash && st.Gen >= e.Gen && (st.Active == "failed" || st.Active == "inactive")
+}
+
 // isOneshot reports whether a unit is a service that is meant to end.
 func isOneshot(text string) bool {
 	b, err := unitfile.ParseBundle(text)

@@ -161,9 +161,18 @@ func (c *chance) serves(key string) bool {
 	return c.machines[p.Machine] && s.Hash == p.Hash && s.Active == "active" && s.Health != model.Waiting && s.Health != model.Bad
 }
 
+// beside reports whether a unit has a text of its own that the roll is not about.
+func beside(r model.Roll, unit string) bool {
+	if r.State == model.Reverting {
+		return r.From[unit] == "" || r.From[unit] == r.To[unit]
+	}
+	return r.To[unit] == ""
+}
+
 // step plans and carries out, and checks that the plan does not take down more than
 // it may: of those that serve only while fewer than the limit are down on machines
-// that are present, but for those that were given up.
+// that are present, but for those that were given up, and those beside the roll that
+// have failed for long enough.
 func (c *chance) step(t *testing.T) {
 	t.Helper()
 	serving := map[string]bool{}
@@ -173,7 +182,11 @@ func (c *chance) step(t *testing.T) {
 	changed := c.carryOut(Plan(c.snapshot()))
 	down := 0
 	for key, p := range c.places {
-		since, given := c.rolls[model.GroupOf(p.Unit)].Since[key]
+		roll := c.rolls[model.GroupOf(p.Unit)]
+		since, given := roll.Since[key]
+		if c.states[key].Active == "failed" && !c.now.Before(roll.Started.Add(model.DefaultHealthyTimeout)) && beside(roll, p.Unit) {
+			continue
+		}
 		if !serving[key] && c.machines[p.Machine] && c.units[p.Unit].Desired == model.Launched && !(given && since.IsZero()) {
 			down++
 		}

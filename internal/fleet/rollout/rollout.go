@@ -18,7 +18,9 @@
 // An entry that is up is changed only while fewer than MaxUnavailable of its group
 // are not good, for whatever reason: being changed, failed, or on a machine that fell
 // silent within the last HealthyTimeout. One that is down already costs nothing and
-// goes first, though never more than MaxUnavailable are being changed. A machine that
+// goes first, though never more than MaxUnavailable are being changed. One that has
+// failed by itself and is not of the roll is waited for HealthyTimeout after the roll
+// began. A machine that
 // is away for longer is not counted, and its entries follow when it returns. Units
 // that are on no machine are not counted either: nothing a roll does brings them up.
 //
@@ -252,6 +254,9 @@ func (g *group) wake() {
 		if since, ok := g.roll.Since[e.key()]; ok {
 			at(since.Add(e.patience() + mute))
 			at(since.Add(2*e.patience() + mute))
+		}
+		if e.present && g.beside(e) && e.atRest() {
+			at(g.roll.Started.Add(e.patience()))
 		}
 		if !e.present {
 			at(e.away.Add(e.patience()))

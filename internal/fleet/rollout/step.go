@@ -103,10 +103,20 @@ func (g *group) unavailable(e *entry) (down, flying bool) {
 		return recent, false
 	case g.flying(e):
 		return true, true
-	case g.givenUp(e):
+	case g.givenUp(e), g.beside(e) && e.atRest() && !g.s.Now.Before(g.roll.Started.Add(e.patience())):
 		return false, false
 	}
 	return !e.up(), false
+}
+
+// beside reports whether e is of another text than those of the roll: nothing that
+// the roll does brings it up.
+func (g *group) beside(e *entry) bool {
+	if g.roll.State == model.Reverting {
+		return !g.reverts(e.Unit)
+	}
+	_, rolls := g.roll.To[e.Unit]
+	return !rolls
 }
 
 // advance lets the next entries go.
