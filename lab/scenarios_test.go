@@ -66,7 +66,7 @@ func webs(c *cluster) []life {
 func TestServices(t *testing.T) {
 	c := scenario(t)
 	for path := range dist.Units() {
-		if out, err := c.try(c.names()[0], "sh", "-c", "systemd-analyze verify "+path+" 2>&1"); err != nil || out != "" {
+		if out, err := c.try(c.names()[0], "sh", "-c", "systemd-analyze verify --man=no "+path+" 2>&1"); err != nil || out != "" {
 			t.Errorf("%s: %v\n%s", path, err, out)
 		}
 	}
