@@ -122,6 +122,43 @@ func differences(v any) string {
 	return b.String()
 }
 
+// What is no document asks for nothing, and nothing is wrong with it.
+func TestNoDocument(t *testing.T) {
+	for _, text := range []string{"", "\n \n", "#!/bin/sh\nhostname: web\n", `{"ignition": {"version": "3.0.0"}}`} {
+		doc, findings := Parse(text)
+		if describe(doc) != "" || len(findings) > 0 {
+			t.Errorf("Parse(%q) = %+v, %v", text, doc, findings)
+		}
+	}
+}
+
+// A finding names the option by its whole path, in the spelling with underscores.
+func TestFindingKeys(t *testing.T) {
+	_, findings := Parse("#cloud-config\nssh-authorized-keys: [x]\ncoreos:\n  units:\n  - name: a.service\n  - drop-ins:\n    - nam: x\n      content: 1\n")
+	var keys []string
+	for _, f := range findings {
+		keys = append(keys, f.Key)
+	}
+	want := []string{"ssh_authorized_keys[0]", "coreos.units[1]", "coreos.units[1].drop_ins[0].nam", "coreos.units[1].drop_ins[0]", "coreos.units[1].drop_ins[0].content", "coreos.units[1].drop_ins[0].content"}
+	if diff := cmp.Diff(want, keys); diff != "" {
+		t.Errorf("want -, got +:\n%s\n%s", diff, complaints(findings))
+	}
+}
+
+// What is printed is what old tools read, and a hint.
+func TestFindingString(t *testing.T) {
+	f := Finding{Line: 4, Column: 3, Severity: Error, Key: "a.b", Message: "invalid value always"}
+	for hint, want := range map[string]string{
+		"":             "line 4: error: invalid value always",
+		"a: off":       "line 4: error: invalid value always; write: a: off",
+		"a:\n  b: off": "line 4: error: invalid value always; write:\n    a:\n      b: off",
+	} {
+		if f.Hint = hint; f.String() != want {
+			t.Errorf("%q, want %q", f.String(), want)
+		}
+	}
+}
+
 // Whatever the text: no panic, every finding lies within it, once, and a document that
 // is right stays so when its line ends are those of Windows.
 func FuzzParse(f *testing.F) {
@@ -139,6 +176,9 @@ func FuzzParse(f *testing.F) {
 		for i, f := range findings {
 			if f.Line < 1 || f.Line > len(lines) || f.Column < 0 || f.Message == "" {
 				t.Errorf("finding outside of the text: %+v", f)
+			}
+			if strings.Contains(f.Message, "gave up") {
+				t.Errorf("the YAML parser panics: %v", f)
 			}
 			if i > 0 && f.Line < findings[i-1].Line {
 				t.Errorf("findings out of order: %+v", findings)

@@ -69,6 +69,15 @@ type syntaxError struct {
 // and reports where a second one begins, 0 if there is none. The text has no NUL bytes, is UTF-8 and has newlines
 // alone at the ends of its lines.
 func parseYAML(text string, before int) (root *node, second int, serr *syntaxError) {
+	// A parser that panics must not cost a machine its keys: the rest is salvaged.
+	defer func() {
+		if p := recover(); p != nil {
+			root, second, serr = nil, 0, &syntaxError{line: before + 1, msg: fmt.Sprintf("the parser gave up: %v", p)}
+		}
+	}()
+	if !strings.HasSuffix(text, "\n") {
+		text += "\n" // folded texts at the very end are misread without
+	}
 	tokens := lexer.Tokenize(text)
 	for _, t := range tokens {
 		t.Position.Line += before
@@ -208,7 +217,7 @@ func (c *converter) convert(y ast.Node) *node {
 		}
 		return n
 	case *ast.AnchorNode:
-		return c.anchor(n, y)
+		return c.anchor(y)
 	case *ast.AliasNode:
 		return c.alias(n, y)
 	case *ast.TagNode:
@@ -295,10 +304,10 @@ func (c *converter) merge(value *node) []pair {
 	return nil
 }
 
-func (c *converter) anchor(n *node, y *ast.AnchorNode) *node {
+func (c *converter) anchor(y *ast.AnchorNode) *node {
 	name := y.Name.GetToken().Value
 	c.open[name] = true
-	n = c.convert(y.Value)
+	n := c.convert(y.Value)
 	delete(c.open, name)
 	c.anchors[name] = n
 	return n
@@ -319,9 +328,8 @@ func (c *converter) alias(n *node, y *ast.AliasNode) *node {
 }
 
 // tagged reads the few tags that mean something here.
-func (c *converter) tagged(n *node, y *ast.TagNode) *node {
-	tag, at := y.Start.Value, n
-	n = c.convert(y.Value)
+func (c *converter) tagged(at *node, y *ast.TagNode) *node {
+	tag, n := y.Start.Value, c.convert(y.Value)
 	switch {
 	case tag == "!!str" || tag == "!":
 		if n.kind == nothing {
