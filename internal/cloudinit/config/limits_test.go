@@ -45,6 +45,31 @@ func TestTooMuch(t *testing.T) {
 	}
 }
 
+// Very many mistakes take no longer than as many lines.
+func TestManyMistakes(t *testing.T) {
+	for _, c := range []struct {
+		name, body string
+		want       int // findings
+	}{
+		{"variables", "write_files:\n- path: /a\n  content: |\n" + strings.Repeat("    $private_ip4 $private_ip41\n", 30_000), 20},
+		{"lines of a unit", "coreos:\n  units:\n  - name: a.service\n    content: |\n      [Service]\n" + strings.Repeat("      a\n", 100_000), 100_000},
+		{"keys", strings.Repeat("- x\nwrite-file: a\n", 1) + strings.Repeat("a: 1\n", 10_000), 1},
+		{"broken keys", strings.Repeat("a: [\n", 200_000), 1},
+		{"options", "coreos:\n  etcd:\n" + strings.Repeat("    nam: 1\n", 15_000), 15_000},
+	} {
+		start := time.Now()
+		_, findings := Parse("#cloud-config\n" + c.body)
+		if len(findings) != c.want {
+			t.Errorf("%s: %d findings, want %d; first %v", c.name, len(findings), c.want, findings[:min(3, len(findings))])
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%s: took %v", c.name, took)
+		} else {
+			t.Logf("%s: %v", c.name, took)
+		}
+	}
+}
+
 // steps is n mappings inside each other, one a line.
 func steps(n int) string {
 	var b strings.Builder

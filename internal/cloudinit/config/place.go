@@ -10,27 +10,40 @@ import (
 	"flotilla/internal/unitfile"
 )
 
-// place is where a byte of the text of a scalar stands in the document: a line of
-// the text from 0, a byte in it. exact is false where quotes, escapes or folding
-// hide it; the place is then that of the scalar.
-func (r *reader) place(n *node, line, col int) (at *node, exact bool) {
-	lines := strings.Split(n.text, "\n")
-	if line >= len(lines) || col > len(lines[line]) {
+// A locator tells where in the document the bytes of a scalar stand.
+type locator struct {
+	n      *node
+	lines  []string // of its text
+	source []string // of the document
+}
+
+func (r *reader) locate(n *node) locator {
+	return locator{n: n, lines: strings.Split(n.text, "\n"), source: r.lines}
+}
+
+// at is the place of a byte: a line of the text from 0, a byte in it. exact is false
+// where quotes, escapes or folding hide it; the place is then that of the scalar.
+func (l locator) at(line, col int) (place *node, exact bool) {
+	n := l.n
+	if line >= len(l.lines) || col > len(l.lines[line]) {
 		return n, false
 	}
-	col = utf8.RuneCountInString(lines[line][:col])
-	if n.plain && len(lines) == 1 {
+	col = utf8.RuneCountInString(l.lines[line][:col])
+	if n.plain && len(l.lines) == 1 {
 		return &node{line: n.line, col: n.col + col}, true
 	}
-	if source := n.line + line; n.block && source < len(r.lines) {
+	if source := n.line + line; n.block && source < len(l.source) {
 		// Line n.line holds the sign |, the text begins below it.
-		indent := utf8.RuneCountInString(r.lines[source]) - utf8.RuneCountInString(lines[line])
+		indent := utf8.RuneCountInString(l.source[source]) - utf8.RuneCountInString(l.lines[line])
 		if indent >= 0 {
 			return &node{line: source + 1, col: indent + col + 1}, true
 		}
 	}
 	return n, false
 }
+
+// maxOdd is how many names of variables of one text are complained about.
+const maxOdd = 20
 
 var variable = regexp.MustCompile(`\\?\$\{?[A-Za-z][A-Za-z0-9_]*\}?`)
 
@@ -41,18 +54,24 @@ func (r *reader) variables(n *node, key string, content bool) {
 	if n.binary || !strings.Contains(n.text, "$") {
 		return
 	}
-	for i, line := range strings.Split(n.text, "\n") {
+	l, odd := r.locate(n), 0
+	for i, line := range l.lines {
 		if content && strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}
 		for _, m := range variable.FindAllStringIndex(line, -1) {
 			word := line[m[0]:m[1]]
 			msg := oddVariable(word)
-			if msg == "" || content && strings.Contains(n.text, strings.Trim(word, "${}")+"=") {
+			if msg == "" {
 				continue
 			}
-			at, _ := r.place(n, i, m[0])
-			r.add(at, Warning, key, "%s", msg)
+			if odd++; odd > maxOdd {
+				return
+			}
+			if !content || !strings.Contains(n.text, strings.Trim(word, "${}")+"=") {
+				at, _ := l.at(i, m[0])
+				r.add(at, Warning, key, "%s", msg)
+			}
 		}
 	}
 }
@@ -92,10 +111,11 @@ func (r *reader) unitText(v value) {
 	} else if len(f.Options) == 0 {
 		problems = append(problems, unitfile.Problem{Msg: "no options: a unit file needs a [Section] and an option below it"})
 	}
+	l := r.locate(v.node)
 	for _, p := range problems {
 		at, exact := v.node, true
 		if p.Line > 0 {
-			at, exact = r.place(v.node, p.Line-1, p.Col-1)
+			at, exact = l.at(p.Line-1, p.Col-1)
 		}
 		msg := p.Msg
 		if !exact {
