@@ -89,8 +89,8 @@ const (
 	Info    Severity = "info"
 )
 
-// A Finding is one thing that is wrong with a document. Line and Column count from 1;
-// Column is 0 if only the line is known.
+// A Finding is one thing that is wrong with a document. Line and Column, in characters,
+// count from 1; Column is 0 if only the line is known.
 type Finding struct {
 	Line     int      `json:"line"`
 	Column   int      `json:"column,omitempty"`

@@ -146,6 +146,8 @@ func (r *reader) cleaned(text string) string {
 		switch c, size := utf8.DecodeRuneInString(line[bad:]); {
 		case c == 0:
 			what = "a NUL byte"
+		case c == '\r':
+			what = "a carriage return that ends no line"
 		case c == utf8.RuneError && size == 1:
 			what = fmt.Sprintf("not valid UTF-8 (byte %#x)", line[bad])
 		}
@@ -162,10 +164,11 @@ func (r *reader) cleaned(text string) string {
 	}, text)
 }
 
-// forbidden are what YAML 1.2 (section 5.1) keeps out of a text, and the sign that Go
+// forbidden are what YAML 1.2 (section 5.1) keeps out of a text, carriage returns, which
+// it takes for the ends of lines and nobody sees, and the sign that Go
 // puts in the place of what is not UTF-8.
 func forbidden(c rune) bool {
-	return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f || c == utf8.RuneError
+	return c < ' ' && c != '\t' && c != '\n' || c == 0x7f || c == utf8.RuneError
 }
 
 // shortGaps refuses so many empty lines in a row that reading them takes for ever.
