@@ -15,9 +15,10 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"flotilla": main,
-		"fleetctl": main,
-		"etcdctl":  main,
+		"flotilla":         main,
+		"fleetctl":         main,
+		"etcdctl":          main,
+		"coreos-cloudinit": main,
 	})
 }
 

@@ -40,9 +40,25 @@ func Applet() applet.Applet {
 		Summary:   "apply a cloud-config document to this machine",
 		Completes: true,
 		Run: func(ctx context.Context, env applet.Env) int {
+			env.Args = twoDashes(env.Args)
 			return cli.Run(ctx, env, newCommand(env, apply.Programs{}))
 		},
 	}
+}
+
+// twoDashes makes a long flag that nobody knows look like one (-from-fil=x), so that
+// the nearest right one is named. What begins with -o or -h may be a short one.
+func twoDashes(args []string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if a == "--" {
+			break
+		}
+		if len(a) > 2 && a[0] == '-' && !strings.ContainsRune("-oh", rune(a[1])) {
+			out[i] = "-" + a
+		}
+	}
+	return out
 }
 
 // options are the flags.
