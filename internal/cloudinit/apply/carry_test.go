@@ -248,7 +248,7 @@ func TestQueuedJobsAreNotWaitedFor(t *testing.T) {
 		}
 	}
 	if !slices.ContainsFunc(f.log, func(l string) bool {
-		return strings.HasPrefix(l, "systemd-run --quiet --collect --unit=coreos-cloudinit-") && strings.Contains(l, "--no-block")
+		return strings.HasPrefix(l, "systemd-run --collect --unit=coreos-cloudinit-") && strings.Contains(l, "--no-block")
 	}) {
 		t.Errorf("no script in %q", f.log)
 	}

@@ -129,7 +129,7 @@ func (h *Host) tell(ctx context.Context, verb, unit string) error {
 // runScript starts a script in a transient unit by its own #! line and does not wait
 // for its end.
 func (h *Host) runScript(ctx context.Context, s plan.Step) error {
-	args := []string{"--quiet", "--collect", "--unit=" + s.Verb, "--description=cloud-config script " + s.Target}
+	args := []string{"--collect", "--unit=" + s.Verb, "--description=cloud-config script " + s.Target}
 	if h.NoBlock {
 		args = append(args, "--no-block")
 	} else {
