@@ -191,39 +191,21 @@ func (o *options) apply() error {
 		e.Dir = e.Name + ".etcd"
 	}
 	o.cfg.PeerHints = flags.StringsFromFlag(fs, "peer-hints")
-	o.token, _ = o.tokenTLS()
-	return errors.Join(
+	err := errors.Join(
 		o.checkWays(),
-		o.addresses("listen-client-urls", "advertise-client-urls", o.classicClients()),
-		o.addresses("listen-peer-urls", "initial-advertise-peer-urls", o.classicPeers()),
+		o.addresses("listen-client-urls", "advertise-client-urls", o.addr, o.bindAddr, e.ClientTLSInfo.CertFile != "", true),
+		o.addresses("listen-peer-urls", "initial-advertise-peer-urls", o.peerAddr, o.peerBindAddr, e.PeerTLSInfo.CertFile != "", false),
 	)
-}
-
-// classicClients is where clients are served as etcd 0.4 was told. Programs on the
-// machine itself were used to 127.0.0.1 whatever -addr said.
-func (o *options) classicClients() classicAddress {
-	c := classicAddress{addr: o.addr, bind: o.bindAddr, scheme: "http://", loopback: "http://"}
-	switch {
-	case o.token != "":
-		c.scheme, c.specific = "https://", true
-	case o.cfg.Engine.ClientTLSInfo.CertFile != "":
-		c.scheme, c.loopback = "https://", "https://"
+	if err == nil {
+		o.planSecurity()
 	}
-	return c
-}
-
-func (o *options) classicPeers() classicAddress {
-	c := classicAddress{addr: o.peerAddr, bind: o.peerBindAddr, scheme: "http://"}
-	if o.token != "" || o.cfg.Engine.PeerTLSInfo.CertFile != "" {
-		c.scheme = "https://"
-	}
-	return c
+	return err
 }
 
 // addresses works out where to listen and what to advertise, for clients or for
 // peers: today's flags first, then those of etcd 0.4, else the default.
-func (o *options) addresses(listenFlag, tellFlag string, classic classicAddress) error {
-	listen, tell, err := classic.urls()
+func (o *options) addresses(listenFlag, tellFlag, addr, bind string, tls, loopback bool) error {
+	listen, tell, err := classicURLs(addr, bind, tls, loopback)
 	if err != nil {
 		return fault.Code(fault.ExitUsage, err)
 	}
@@ -244,22 +226,16 @@ func (o *options) addresses(listenFlag, tellFlag string, classic classicAddress)
 	return nil
 }
 
-// classicAddress is an address of etcd 0.4: HOST:PORT to tell others, and HOST[:PORT]
-// to serve where that differs.
-type classicAddress struct {
-	addr, bind string
-	scheme     string
-	loopback   string // scheme to serve 127.0.0.1 by as well; "" to do without
-	// specific: serve the host of addr where bind names all addresses, so that
-	// 127.0.0.1 may be served in another way.
-	specific bool
-}
-
-// urls is where to listen and what to tell others, nil without either address.
-func (c classicAddress) urls() (listen, tell types.URLs, err error) {
-	addr, bind := c.addr, c.bind
+// classicURLs reads the addresses of etcd 0.4. Programs on the machine itself were
+// used to 127.0.0.1 whatever -addr said, so with loopback the port is served there
+// too. nil without either address.
+func classicURLs(addr, bind string, tls, loopback bool) (listen, tell types.URLs, err error) {
 	if addr == "" && bind == "" {
 		return nil, nil, nil
+	}
+	scheme := "http://"
+	if tls {
+		scheme = "https://"
 	}
 	if addr == "" {
 		addr = bind
@@ -275,16 +251,13 @@ func (c classicAddress) urls() (listen, tell types.URLs, err error) {
 	if err != nil {
 		bindHost, bindPort = strings.Trim(bind, "[]"), port
 	}
-	if ip := net.ParseIP(bindHost); c.specific && ip != nil && ip.IsUnspecified() {
-		bindHost = host
-	}
-	bound := []string{c.scheme + net.JoinHostPort(bindHost, bindPort)}
-	if ip := net.ParseIP(bindHost); c.loopback != "" && ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
-		bound = append(bound, c.loopback+net.JoinHostPort("127.0.0.1", bindPort))
+	bound := []string{scheme + net.JoinHostPort(bindHost, bindPort)}
+	if ip := net.ParseIP(bindHost); loopback && ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+		bound = append(bound, scheme+net.JoinHostPort("127.0.0.1", bindPort))
 	}
 	if listen, err = types.NewURLs(bound); err != nil {
 		return nil, nil, err
 	}
-	tell, err = types.NewURLs([]string{c.scheme + net.JoinHostPort(host, port)})
+	tell, err = types.NewURLs([]string{scheme + net.JoinHostPort(host, port)})
 	return listen, tell, err
 }
