@@ -20,6 +20,7 @@ import (
 
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/bootstrap"
+	"flotilla/internal/kv/front"
 	"flotilla/internal/kv/member"
 	"flotilla/internal/lifecycle"
 )
@@ -150,6 +151,10 @@ func (o *options) join(ctx context.Context, log *slog.Logger) error {
 		e.AdvertisePeerUrls = e.ListenPeerUrls
 	}
 	if err := reachable(e.AdvertisePeerUrls); err != nil {
+		return err
+	}
+	// Before the others count on us.
+	if err := front.CheckExposure(front.Audiences(e), front.Allowed{PlainHTTP: o.cfg.AllowPlainHTTP, AnonymousTLS: o.cfg.AllowAnonymousTLS}); err != nil {
 		return err
 	}
 	cfg, err := o.bootstrap(log)
