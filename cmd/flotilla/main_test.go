@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 		"flotilla":         main,
 		"fleetctl":         main,
 		"etcdctl":          main,
+		"locksmithctl":     main,
 		"coreos-cloudinit": main,
 	})
 }

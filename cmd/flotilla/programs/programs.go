@@ -14,6 +14,7 @@ import (
 	"flotilla/internal/kv/etcdcmd"
 	"flotilla/internal/kv/etcdctl"
 	"flotilla/internal/lab"
+	"flotilla/internal/reboot/locksmithctl"
 	"flotilla/internal/supervisor"
 	"flotilla/internal/up"
 )
@@ -22,5 +23,6 @@ import (
 var All = slices.Concat(
 	applet.Table{up.Applet(), lab.Applet(), cloudinitcmd.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
 	agent.Programs, early.Programs,
+	applet.Table{locksmithctl.Applet()},
 	applet.Table{cli.Completion(), supervisor.Applet()},
 )

@@ -80,7 +80,9 @@ func (s *session) unknown(root *cobra.Command, args []string) string {
 func names(root *cobra.Command) []string {
 	var out []string
 	for _, c := range root.Commands() {
-		out = append(out, c.Name())
+		if c.IsAvailableCommand() {
+			out = append(out, c.Name())
+		}
 	}
 	return out
 }
@@ -107,6 +109,9 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(s.status(), s.lock(), s.unlock(), s.setMax(), s.reboot(), s.sendNeedReboot(),
 		s.resume(), s.setStopAfter(), s.history(), s.groups())
 	root.SetHelpCommand(helpCommand(root))
+	root.InitDefaultHelpCmd() // cobra adds it late: unknown has to find it
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.InitDefaultCompletionCmd()
 	return root
 }
 

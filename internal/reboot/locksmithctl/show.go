@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -98,8 +99,19 @@ func writeStatus(w io.Writer, l *lock.Lock, s sema.Semaphore) error {
 			fmt.Fprintf(&b, "Bad: %s: %s: %s\n", sema.Name(c.Machine, c.Hostname), c.Result, c.Why)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, plain(b.String()))
 	return err
+}
+
+// plain leaves out what would move a terminal's cursor or colour it: names and
+// reasons are written by other machines.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 func dash(s string) string {
@@ -174,7 +186,12 @@ func (s *session) history() *cobra.Command {
 			for _, r := range all {
 				rows = append(rows, []string{when(r.Taken), when(r.Released), r.Machine, dash(r.Hostname), r.Result, dash(r.Why)})
 			}
-			return cli.WriteTable(s.env.Stdout, []string{"TAKEN", "RELEASED", "MACHINE ID", "HOSTNAME", "RESULT", "WHY"}, rows)
+			var b strings.Builder
+			if err := cli.WriteTable(&b, []string{"TAKEN", "RELEASED", "MACHINE ID", "HOSTNAME", "RESULT", "WHY"}, rows); err != nil {
+				return err
+			}
+			_, err = io.WriteString(s.env.Stdout, plain(b.String()))
+			return err
 		})
 	}
 	return c
