@@ -1,0 +1,162 @@
+package locksmithctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flotilla/client/keys"
+	"flotilla/internal/applet"
+	"flotilla/internal/kv/kvtest"
+	"flotilla/internal/kv/member"
+	"flotilla/internal/logx"
+	"flotilla/internal/reboot/lock"
+)
+
+// machine is one of the imagination. The zero value is root on a machine that reboots
+// as told.
+type machine struct {
+	notRoot   bool
+	noID      bool
+	inhibited []string
+	stuck     error // why Reboot fails
+	did       []string
+}
+
+func (m *machine) ID() (string, error) {
+	if m.noID {
+		return "", errors.New("open /etc/machine-id: no such file or directory")
+	}
+	return "m1", nil
+}
+func (m *machine) BootID() (string, error) { return "boot-1", nil }
+func (m *machine) Hostname() string        { return "web-1" }
+func (m *machine) IsRoot() bool            { return !m.notRoot }
+func (m *machine) Reboot(context.Context) error {
+	m.did = append(m.did, "reboot")
+	return m.stuck
+}
+func (m *machine) Inhibitors(context.Context) ([]string, error) { return m.inhibited, nil }
+func (m *machine) SendNeedReboot(context.Context) error {
+	m.did = append(m.did, "send")
+	return nil
+}
+
+// run runs a command line and returns the exit code and what it wrote.
+func run(t *testing.T, m *machine, url, line string) string {
+	t.Helper()
+	var out, errs strings.Builder
+	env := applet.Env{
+		Args: append([]string{"-endpoint", url}, strings.Fields(line)...), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs,
+		LookupEnv: func(string) (string, bool) { return "", false },
+	}
+	code := Run(t.Context(), env, m)
+	return fmt.Sprintf("%d %s%s", code, out.String(), errs.String())
+}
+
+func startStore(t *testing.T) string {
+	t.Helper()
+	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := member.New(cfg, member.Deps{Log: logx.Discard()})
+	kvtest.Run(t, m)
+	return m.ClientURLs()[0]
+}
+
+func read(t *testing.T, url string) lock.State {
+	t.Helper()
+	c, err := keys.New(keys.Config{Endpoints: []string{url}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l, err := lock.New(c, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The commands of one machine, in this order.
+func TestReboot(t *testing.T) {
+	url := startStore(t)
+	for _, c := range []struct {
+		name, line, want string
+		m                machine
+		reboots          bool
+		holders          string // afterwards, with phases and reasons
+	}{
+		{name: "not root", line: "reboot", m: machine{notRoot: true},
+			want: "1 locksmithctl: only root may reboot the machine\nhint: sudo locksmithctl reboot\n"},
+		{name: "forbidden: no slot is taken", line: "reboot", m: machine{inhibited: []string{"apt: upgrade"}},
+			want: "1 locksmithctl: the reboot is forbidden by apt: upgrade\nhint: systemd-inhibit --list shows them\n"},
+		{name: "which machine", line: "lock", m: machine{noID: true},
+			want: "1 Error locking: which machine? open /etc/machine-id: no such file or directory\nhint: name one: its id is in its /etc/machine-id\n"},
+		{name: "it fails: the slot is given back", line: "reboot", m: machine{stuck: errors.New("reboot: no bus")}, reboots: true,
+			want: "1 locksmithctl: reboot: no bus\n"},
+		{name: "by hand, this one", line: "lock --why disks", want: "0 ", holders: "m1 web-1 by-hand disks boot-1"},
+		{name: "a holder goes on, and keeps its slot if it fails", line: "reboot", m: machine{stuck: errors.New("reboot: no bus")}, reboots: true,
+			want: "1 locksmithctl: reboot: no bus\n", holders: "m1 web-1 rebooting rebooted by hand boot-1"},
+		{name: "and again", line: "reboot --why kernel", reboots: true, want: "0 ", holders: "m1 web-1 rebooting kernel boot-1"},
+		{name: "this one", line: "unlock", want: "0 "},
+		{name: "another", line: "lock m2", want: "0 ", holders: "m2  by-hand locked by hand "},
+		{name: "full", line: "reboot",
+			want:    "1 Error locking: semaphore is at 0\nhint: max is 1, held by m2\n",
+			holders: "m2  by-hand locked by hand "},
+	} {
+		got := run(t, &c.m, url, c.line)
+		if got != c.want {
+			t.Errorf("%s: %s\ngot  %q\nwant %q", c.name, c.line, got, c.want)
+		}
+		if (len(c.m.did) == 1) != c.reboots {
+			t.Errorf("%s: %q", c.name, c.m.did)
+		}
+		if holders := holdersOf(read(t, url)); holders != c.holders {
+			t.Errorf("%s: held by %q, want %q", c.name, holders, c.holders)
+		}
+	}
+	if got := complete(t, url); !strings.HasPrefix(got, "0 m2\n:4\n") {
+		t.Errorf("who can be unlocked: %q", got)
+	}
+}
+
+// complete is what a shell is told behind "unlock ".
+func complete(t *testing.T, url string) string {
+	t.Helper()
+	var out, errs strings.Builder
+	env := applet.Env{Args: []string{"__complete", "-endpoint", url, "unlock", ""}, Stdout: &out, Stderr: &errs}
+	code := Run(t.Context(), env, &machine{})
+	return fmt.Sprintf("%d %s%s", code, out.String(), errs.String())
+}
+
+func holdersOf(s lock.State) string {
+	var out []string
+	for _, h := range s.Holders {
+		d := s.Details[h]
+		out = append(out, fmt.Sprintf("%s %s %s %s %s", h, d.Hostname, d.Phase, d.Why, d.Boot))
+	}
+	return strings.Join(out, "; ")
+}
+
+func TestSendNeedReboot(t *testing.T) {
+	var m machine
+	if got := run(t, &m, "http://127.0.0.1:1", "send-need-reboot"); got != "0 " || len(m.did) != 1 {
+		t.Errorf("%q, %q", got, m.did)
+	}
+}
+
+// A reason from another machine cannot steer the terminal.
+func TestPlain(t *testing.T) {
+	if got, want := plain("a\x1b[2J\u202eb\n\tc\r"), "a?[2J?b\n\tc?"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
