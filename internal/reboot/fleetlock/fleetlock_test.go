@@ -7,9 +7,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"flotilla/client/keys"
+	"flotilla/internal/kv/kvtest"
+	"flotilla/internal/kv/member"
+	"flotilla/internal/logx"
 	"flotilla/internal/reboot/lock"
 	"flotilla/internal/reboot/sema"
 )
@@ -192,6 +198,46 @@ func TestStoreAway(t *testing.T) {
 		if got := ask(t, h, "/v1/pre-reboot", body("a", "default")); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+}
+
+// Over a real store, with the keys where everybody else has them.
+func TestStore(t *testing.T) {
+	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := member.New(cfg, member.Deps{Log: logx.Discard()})
+	kvtest.Run(t, m)
+	c, err := keys.New(keys.Config{Endpoints: m.ClientURLs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	h := httptest.NewServer(New(Config{Open: func(group string) (Locker, error) { return lock.New(c, group) }}))
+	defer h.Close()
+	post := func(path, id string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL+path, strings.NewReader(body(id, "default")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("fleet-lock-protocol", "true")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := []int{post("/v1/pre-reboot", "a"), post("/v1/pre-reboot", "b")}; !slices.Equal(got, []int{200, 409}) {
+		t.Errorf("pre-reboot: %v", got)
+	}
+	r, err := c.Get(t.Context(), "/coreos.com/updateengine/rebootlock/semaphore", keys.GetOptions{})
+	if err != nil || !strings.HasPrefix(*r.Node.Value, `{"semaphore":0,"max":1,"holders":["a"],`) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if got := []int{post("/v1/steady-state", "a"), post("/v1/pre-reboot", "b")}; !slices.Equal(got, []int{200, 200}) {
+		t.Errorf("steady-state: %v", got)
 	}
 }
 

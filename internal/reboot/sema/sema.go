@@ -232,15 +232,15 @@ func (s Semaphore) Release(machine string) (Semaphore, error) {
 		return s, ErrNotHolder
 	}
 	next := s.clone()
+	next.drop(machine)
 	switch {
 	case s.isBad(machine):
 		next.Bad = slices.DeleteFunc(next.Bad, func(c Casualty) bool { return c.Machine == machine })
+		if next.Stopped != nil && len(next.Bad) < max(next.StopAfter, 1) {
+			next.goOn()
+		}
 	case s.Stopped == nil:
 		next.Bad = nil
-	}
-	next.drop(machine)
-	if next.Stopped != nil && len(next.Bad) < max(next.StopAfter, 1) {
-		next.goOn()
 	}
 	return next, nil
 }

@@ -255,6 +255,21 @@ take b: 0/2 a=draining b=draining
 lose a: 0/2 a=lost b=draining bad:a stopped
 release b: 1/2 a=lost bad:a stopped
 take b: stopped: a: silent`},
+		{"another number does not lift a stop, either", `
+max 2
+take a
+take b
+lose a
+stop-after 3
+release b
+release a`, `
+max 2: 2/2
+take a: 1/2 a=draining
+take b: 0/2 a=draining b=draining
+lose a: 0/2 a=lost b=draining bad:a stopped
+stop-after 3: 0/2 a=lost b=draining bad:a stopped
+release b: 1/2 a=lost bad:a stopped
+release a: 2/2`},
 		{"never stop", `
 stop-after 0
 take a
