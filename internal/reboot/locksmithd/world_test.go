@@ -67,6 +67,7 @@ type machine struct {
 	reboots int
 	status  string
 	gone    bool // the test is over
+	dead    bool // the daemon has been killed: nothing it does takes effect
 	wg      sync.WaitGroup
 }
 
@@ -115,7 +116,7 @@ func (m *machine) start() {
 	log := slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("on", m.id)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	m.cancel, m.done = cancel, done
+	m.cancel, m.done, m.dead = cancel, done, false
 	d := New(m.cfg, Deps{
 		Lock: fusedLock{m.locks, m}, Fleet: fusedFleet{m.fleet, m}, Needs: m.needs, Logind: m,
 		System:    func(context.Context) (gate.Local, error) { return gate.Local{System: "running"}, nil },
@@ -164,6 +165,7 @@ func (m *machine) lookEvery() time.Duration {
 func (m *machine) kill() {
 	m.mu.Lock()
 	cancel, done := m.cancel, m.done
+	m.dead = true
 	m.mu.Unlock()
 	cancel()
 	<-done
@@ -217,13 +219,14 @@ func (m *machine) reset() {
 func (m *machine) burn() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.fuse == 0 {
-		return false
+	if m.dead || m.fuse == 0 {
+		return m.dead
 	}
 	m.fuse--
 	if m.fuse > 0 {
 		return false
 	}
+	m.dead = true
 	cancel, cut := m.cancel, m.powerCut
 	cancel()
 	m.wg.Go(func() {

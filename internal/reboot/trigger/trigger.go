@@ -5,7 +5,7 @@
 //	update engine            D-Bus: its status, and its StatusUpdate signal
 //	/run/reboot-required     Debian's packages touch it and name themselves in .pkgs
 //	needs-restarting -r      Fedora's dnf compares what is installed with what runs
-//	locksmithctl             send-need-reboot leaves a file behind
+//	locksmithctl             send-need-reboot, in the update engine's name; kept in a file
 package trigger
 
 import (

@@ -144,7 +144,10 @@ func (w *Watcher) watchEngine(ctx context.Context) {
 		err := w.cfg.Engine.Watch(ctx, func() {
 			pause, told = firstPause, false
 			w.askEngine(ctx)
-		}, w.engineSaid, func(err error) { w.log.Warn("signal left out", "err", err) })
+		}, func(s updateengine.Status) {
+			w.engineSaid(s)
+			w.keep(ctx, s)
+		}, func(err error) { w.log.Warn("signal left out", "err", err) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -173,6 +176,23 @@ func (w *Watcher) askEngine(ctx context.Context) {
 
 func (w *Watcher) engineSaid(s updateengine.Status) {
 	w.learn(func(f *Facts) { f.Engine = s })
+}
+
+// keep writes down a signal that says what the engine itself does not: locksmithctl has
+// sent it, and nobody would say so again.
+func (w *Watcher) keep(ctx context.Context, s updateengine.Status) {
+	if s.Operation != updateengine.NeedReboot || w.cfg.AskedFile == "" {
+		return
+	}
+	if now, err := w.cfg.Engine.Status(ctx); err == nil && now.Operation == updateengine.NeedReboot || ctx.Err() != nil {
+		return
+	}
+	if err := os.WriteFile(w.cfg.AskedFile, []byte("asked for on the system bus\n"), 0o644); err != nil {
+		w.log.Warn("a restart of locksmithd would forget what was asked", "err", err)
+		return
+	}
+	w.learn(func(f *Facts) { f.Engine = updateengine.Status{} }) // the file counts now
+	w.readFiles()
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
