@@ -15,14 +15,15 @@ import (
 	"flotilla/internal/kv/etcdctl"
 	"flotilla/internal/lab"
 	"flotilla/internal/reboot/locksmithctl"
+	"flotilla/internal/reboot/locksmithd"
 	"flotilla/internal/supervisor"
 	"flotilla/internal/up"
 )
 
 // All are all there is, in the order of the overview.
 var All = slices.Concat(
-	applet.Table{up.Applet(), lab.Applet(), cloudinitcmd.Applet(), etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
+	applet.Table{up.Applet(), lab.Applet(), cloudinitcmd.Applet(), locksmithd.Applet(), locksmithctl.Applet(),
+		etcdcmd.Applet(), etcdctl.Applet(), discovery.Applet()},
 	agent.Programs, early.Programs,
-	applet.Table{locksmithctl.Applet()},
 	applet.Table{cli.Completion(), supervisor.Applet()},
 )

@@ -11,8 +11,8 @@ import (
 	"flotilla/internal/systemd/login"
 )
 
-// run runs a world in a time of its own.
-func run(t *testing.T, n int, play func(w *world)) {
+// inWorld runs a world in a time of its own.
+func inWorld(t *testing.T, n int, play func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, n)
@@ -75,7 +75,7 @@ func (w *world) allRebooted(times int) bool {
 // Three machines want to reboot at once: one goes after the other, empty, and the next
 // when the units of the one before run again.
 func TestOneAfterTheOther(t *testing.T) {
-	run(t, 3, func(w *world) {
+	inWorld(t, 3, func(w *world) {
 		for _, m := range w.machines {
 			m.needs.want()
 			m.start()
@@ -89,7 +89,7 @@ func TestOneAfterTheOther(t *testing.T) {
 
 // With two slots, two are down together and never three.
 func TestTwoAtOnce(t *testing.T) {
-	run(t, 5, func(w *world) {
+	inWorld(t, 5, func(w *world) {
 		w.max = 2
 		w.store.change(t, func(s sema.Semaphore) (sema.Semaphore, error) { return s.SetMax(2) })
 		for _, m := range w.machines {
@@ -115,7 +115,7 @@ func TestKilledAnywhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for fuse, burnt := 1, true; burnt; fuse++ {
 				t.Run(fmt.Sprint(fuse), func(t *testing.T) {
-					run(t, 3, func(w *world) {
+					inWorld(t, 3, func(w *world) {
 						victim := w.machines[0]
 						victim.fuse, victim.powerCut = fuse, powerCut
 						victim.needs.want()
@@ -153,7 +153,7 @@ func TestKilledAnywhere(t *testing.T) {
 // A machine that never comes back: the others find out by themselves, stop, say why, and
 // one command has them go on.
 func TestNeverComesBack(t *testing.T) {
-	run(t, 3, func(w *world) {
+	inWorld(t, 3, func(w *world) {
 		lost := w.machines[0]
 		lost.downtime = -1
 		lost.needs.want()
@@ -185,7 +185,7 @@ func TestNeverComesBack(t *testing.T) {
 // A machine that takes longer than the time-out, and comes back all the same, clears
 // itself.
 func TestComesBackLate(t *testing.T) {
-	run(t, 2, func(w *world) {
+	inWorld(t, 2, func(w *world) {
 		late := w.machines[0]
 		late.downtime = time.Hour
 		late.needs.want()
@@ -198,7 +198,7 @@ func TestComesBackLate(t *testing.T) {
 
 // A machine that is not well after the boot stops the others, and ends that when it is.
 func TestNotWell(t *testing.T) {
-	run(t, 2, func(w *world) {
+	inWorld(t, 2, func(w *world) {
 		bad, next := w.machines[0], w.machines[1]
 		bad.unwell = []string{"50-disk: read-only"}
 		bad.needs.want()
@@ -222,7 +222,7 @@ func TestNotWell(t *testing.T) {
 // Without the store nobody reboots, and everybody says why. One that has the lock and
 // can no longer be sure of it does not either.
 func TestStoreAway(t *testing.T) {
-	run(t, 1, func(w *world) {
+	inWorld(t, 1, func(w *world) {
 		m := w.machines[0]
 		m.objections = []string{"10-wait: not yet"}
 		m.cfg.Patience = 24 * time.Hour
@@ -256,7 +256,7 @@ func TestStoreAway(t *testing.T) {
 
 // Those who are logged in have their five minutes.
 func TestNotice(t *testing.T) {
-	run(t, 1, func(w *world) {
+	inWorld(t, 1, func(w *world) {
 		m := w.machines[0]
 		m.sessions = []login.Session{{ID: "1", TTY: "tty1"}, {ID: "2", TTY: "pts/0"}, {ID: "3", TTY: "pts/0"}, {ID: "4"}}
 		m.needs.want()
@@ -279,7 +279,7 @@ func TestNotice(t *testing.T) {
 
 // In the window, and not before: the time of a bubble begins on Saturday at midnight.
 func TestWindow(t *testing.T) {
-	run(t, 1, func(w *world) {
+	inWorld(t, 1, func(w *world) {
 		m := w.machines[0]
 		m.cfg.WindowStart, m.cfg.WindowLength, m.cfg.WindowZone = "Sun 05:00", "1h", "Europe/Berlin"
 		m.needs.want()
@@ -297,7 +297,7 @@ func TestWindow(t *testing.T) {
 
 // A window that closes while units leave: the reboot is given up, and comes next time.
 func TestWindowCloses(t *testing.T) {
-	run(t, 1, func(w *world) {
+	inWorld(t, 1, func(w *world) {
 		m := w.machines[0]
 		m.cfg.WindowStart, m.cfg.WindowLength, m.cfg.WindowZone = "00:00", "3s", "UTC"
 		m.needs.want()
@@ -311,7 +311,7 @@ func TestWindowCloses(t *testing.T) {
 
 // Somebody who objects for longer than the lock is held for them.
 func TestObjections(t *testing.T) {
-	run(t, 2, func(w *world) {
+	inWorld(t, 2, func(w *world) {
 		m, next := w.machines[0], w.machines[1]
 		w.lenient = true // the units of one that gives up have run elsewhere all the time
 		m.needs.want()
@@ -333,7 +333,7 @@ func TestObjections(t *testing.T) {
 // What still wants a reboot after the reboot for it gets no second one, until it is
 // another wish.
 func TestUndone(t *testing.T) {
-	run(t, 1, func(w *world) {
+	inWorld(t, 1, func(w *world) {
 		m := w.machines[0]
 		m.needs.stays = true
 		m.needs.want()
@@ -360,7 +360,7 @@ func TestUndone(t *testing.T) {
 // A lock that is held by a classic client's machine, and values that such a client has
 // written, are coped with.
 func TestClassicClients(t *testing.T) {
-	run(t, 1, func(w *world) {
+	inWorld(t, 1, func(w *world) {
 		m := w.machines[0]
 		classic := func(value string) func(sema.Semaphore) (sema.Semaphore, error) {
 			return func(sema.Semaphore) (sema.Semaphore, error) { return sema.Decode([]byte(value)) }
