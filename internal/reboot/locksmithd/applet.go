@@ -2,6 +2,7 @@ package locksmithd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -73,11 +74,7 @@ func (p *program) load() error {
 	p.set.Env("", lenient(p.env.LookupEnv))
 	p.set.Env("LOCKSMITHD_", p.env.LookupEnv)
 	p.set.FromFlags()
-	err := p.set.Err()
-	if err == nil {
-		err = p.cfg.check()
-	}
-	if err != nil {
+	if err := errors.Join(p.set.Err(), p.cfg.check()); err != nil {
 		return fault.Code(fault.ExitUsage, fmt.Errorf("configuration:\n%w", err))
 	}
 	return nil
