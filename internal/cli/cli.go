@@ -129,7 +129,7 @@ func SingleDash(cmd *cobra.Command, args []string) []string {
 		}
 		if len(a) > 2 && a[0] == '-' && a[1] != '-' {
 			name, _, _ := strings.Cut(a[1:], "=")
-			if len(name) > 1 && long[name] {
+			if len(name) > 1 && (long[name] || cmd.Flags().Lookup(name) != nil) { // Lookup knows other spellings
 				a = "-" + a
 			}
 		}
