@@ -39,7 +39,7 @@ func TestConfig(t *testing.T) {
 		{"endpoints", map[string]string{"LOCKSMITHD_ENDPOINT": "http://a:2379,http://b:2379"}, nil, "endpoint=http://a:2379,http://b:2379"},
 		{"a window of old", map[string]string{"REBOOT_WINDOW_START": "Thu 23:00", "REBOOT_WINDOW_LENGTH": "1h"}, nil, "reboot_window_start=Thu 23:00"},
 
-		{"no such strategy", map[string]string{"REBOOT_STRATEGY": "sometimes"}, nil, `REBOOT_STRATEGY: "sometimes" is none of off, reboot, best-effort, etcd-lock`},
+		{"no such strategy", map[string]string{"REBOOT_STRATEGY": "sometimes"}, nil, `REBOOT_STRATEGY: reboot_strategy: "sometimes" is none of off, reboot, best-effort, etcd-lock`},
 		{"half a window", map[string]string{"REBOOT_WINDOW_START": "Thu 23:00"}, nil, "reboot_window_start and reboot_window_length: one without the other is no window"},
 		{"no such day", nil, []string{"--reboot_window_start=Thy 23:00", "--reboot_window_length=1h"}, `reboot window: window start "Thy 23:00": "Thy" is no day: Sun, Mon, Tue, Wed, Thu, Fri or Sat`},
 		{"no such zone", nil, []string{"--reboot_window_start=23:00", "--reboot_window_length=1h", "--reboot_window_tz=Europe/Atlantis"}, "reboot_window_tz: unknown time zone Europe/Atlantis"},
