@@ -118,7 +118,7 @@ func (p packaged) comes(m, deb string) {
 	p.want(m, "systemctl is-enabled etcd.service fleet.service fleet.socket flotilla-discovery.service", `^(disabled\n){4}$`)
 	p.want(m, "systemctl is-active etcd.service fleet.service fleet.socket", `^(inactive\n){3}$`)
 	p.want(m, "readlink /usr/bin/etcd /usr/bin/etcdctl /usr/bin/fleetd /usr/bin/fleetctl", `^(flotilla\n){4}$`)
-	p.want(m, "man -w etcd fleetctl fleetctl-start", `/etcd\.8\.gz\n.*/fleetctl\.1\.gz\n.*/fleetctl-start\.1\.gz`)
+	p.want(m, "man -w etcd fleetctl fleetctl-start", `/flotilla-etcd\.8\.gz\n.*/fleetctl\.1\.gz\n.*/fleetctl-start\.1\.gz`)
 	p.want(m, "systemd-analyze verify etcd.service fleet.service fleet.socket flotilla-discovery.service", `^$`)
 
 	p.do(m, "mkdir -p /etc/fleet; echo metadata=room=cellar >/etc/fleet/fleet.conf; echo ETCD_NAME=packaged >/etc/default/etcd")
@@ -133,13 +133,13 @@ func (p packaged) comes(m, deb string) {
 // unit, check its health as another user, adopt a unit of the owner's and let it go.
 func (p packaged) checked(m string) {
 	p.Helper()
-	p.do(m, `printf '[Service]\nUser=nobody\nExecStart=/bin/sleep infinity\n[X-Fleet]\nHealthCheck=/usr/bin/test -d /home\n' >/root/hello.service`)
-	p.do(m, "fleetctl start --block-attempts=100 /root/hello.service")
-	p.do(m, `printf '[X-Fleet]\nHealthCheck=/bin/sh -c "test $(id -un) = nobody"\n[Service]\nUser=nobody\nExecStart=/bin/sleep 1000000\n' >/root/hello.service`)
-	p.do(m, "fleetctl apply --yes /root/hello.service")
+	p.do(m, `printf '#!/bin/sh\ntest $(id -un) = nobody\n' >/usr/local/bin/healthy; chmod 755 /usr/local/bin/healthy`)
+	const hello = `printf '[Service]\nUser=nobody\nExecStart=/bin/sleep %s\n[X-Fleet]\nHealthCheck=/usr/local/bin/healthy\n' >/root/hello.service; `
+	p.do(m, fmt.Sprintf(hello, "infinity")+"fleetctl start /root/hello.service")
+	p.do(m, fmt.Sprintf(hello, "1000000")+"fleetctl apply --yes /root/hello.service")
 	p.want(m, "fleetctl journal --lines 5 hello", `Started hello\.service`)
 	p.do(m, `printf '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' >/etc/systemd/system/own.service; systemctl daemon-reload; systemctl enable --now --quiet own`)
-	p.do(m, "fleetctl adopt own")
+	p.do(m, "fleetctl adopt --machine $(cat /etc/machine-id) own")
 	p.want(m, "fleetctl list-units --no-legend --fields=unit,active", `own.service\s+active`)
 	p.do(m, "fleetctl eject own")
 	p.want(m, "systemctl show -p FragmentPath --value own", `^/etc/systemd/system/own.service\n$`)
