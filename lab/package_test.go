@@ -139,9 +139,9 @@ func (p packaged) checked(m string) {
 	p.do(m, fmt.Sprintf(hello, "1000000")+"fleetctl apply --yes /root/hello.service")
 	p.want(m, "fleetctl journal --lines 5 hello", `Started hello\.service`)
 	p.do(m, `printf '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' >/etc/systemd/system/own.service; systemctl daemon-reload; systemctl enable --now --quiet own`)
-	p.do(m, "fleetctl adopt --machine $(cat /etc/machine-id) own")
+	p.do(m, "fleetctl adopt --yes --machine $(cat /etc/machine-id) own")
 	p.want(m, "fleetctl list-units --no-legend --fields=unit,active", `own.service\s+active`)
-	p.do(m, "fleetctl eject own")
+	p.do(m, "fleetctl eject --yes own")
 	p.want(m, "systemctl show -p FragmentPath --value own", `^/etc/systemd/system/own.service\n$`)
 	p.want(m, "systemctl --failed --plain --no-legend", `^$`)
 }
