@@ -140,7 +140,7 @@ func (p packaged) checked(m string) {
 	p.want(m, "fleetctl journal --lines 5 hello", `Started hello\.service`)
 	p.do(m, `printf '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' >/etc/systemd/system/own.service; systemctl daemon-reload; systemctl enable --now --quiet own`)
 	p.do(m, "fleetctl adopt --yes --machine $(cat /etc/machine-id) own")
-	p.want(m, "fleetctl list-units --no-legend --fields=unit,active", `own.service\s+active`)
+	p.listed(m, "own.service")
 	p.do(m, "fleetctl eject --yes own")
 	p.want(m, "systemctl show -p FragmentPath --value own", `^/etc/systemd/system/own.service\n$`)
 	p.want(m, "systemctl --failed --plain --no-legend", `^$`)
@@ -168,19 +168,19 @@ func (p packaged) upgraded(m, deb string) {
 	p.want(m, "fleetctl version", `1\.0\.0\n`)
 	p.want(m, "journalctl -b -u fleet -o cat | grep 'fleetd runs' | tail -n 1", `version=1\.0\.0\n`)
 	p.want(m, "cat /etc/fleet/fleet.conf /etc/default/etcd", "room=cellar\nETCD_NAME=packaged\n")
-	p.eventually(func() error {
+	p.listed(m, "hello.service")
+}
+
+// listed waits until the cluster lists a unit as active.
+func (p packaged) listed(m, unit string) {
+	p.Helper()
+	(&cluster{T: p.T}).eventually(30*time.Second, unit+" is listed", func() error {
 		out, err := p.try(m, "fleetctl list-units --no-legend --fields=unit,active")
-		if err != nil || !regexp.MustCompile(`hello.service\s+active`).MatchString(out) {
+		if err != nil || !regexp.MustCompile(unit+`\s+active`).MatchString(out) {
 			return fmt.Errorf("%s%v", out, err)
 		}
 		return nil
 	})
-}
-
-// eventually waits until cond has no complaint.
-func (p packaged) eventually(cond func() error) {
-	p.Helper()
-	(&cluster{T: p.T}).eventually(30*time.Second, "the cluster lists its unit", cond)
 }
 
 // goes: the unit runs on and is told of; coming back, fleet knows it; purged, nothing
@@ -199,7 +199,8 @@ func (p packaged) goes(m, deb string) {
 	p.want(m, "systemctl is-active hello", `^active`)
 
 	p.install(m, deb)
-	p.want(m, "systemctl start etcd fleet && fleetctl list-units --no-legend", `hello.service`)
+	p.do(m, "systemctl start etcd fleet")
+	p.listed(m, "hello.service")
 	p.do(m, "dpkg -P flotilla")
 	if now := p.pid(m, "hello"); now != unit {
 		p.Errorf("the unit's process was %s before the package went and is %s", unit, now)
