@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -175,16 +174,11 @@ func (w *watcher) follow(ctx context.Context, m machines.Machine) {
 
 // boot is what the machine answers; "" if it does not.
 func (w *watcher) boot(m machines.Machine) string {
-	resp, err := w.client.Get("http://" + m.Address + ":8001/")
+	id, err := get(&w.client, "http://"+m.Address+":8001/")
 	if err != nil {
 		return ""
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
+	return id
 }
 
 // absences are all machines', in order.

@@ -29,15 +29,13 @@ const userData = "/var/lib/coreos-install/user_data"
 // document come later: they have no member of the store, and get units by what is said of
 // them.
 func TestJoin(t *testing.T) {
-	deb := buildPackage(t)
-	ownLab(t, 5, machines.Blank, machines.With("/opt/flotilla.deb", deb, 0o644))
-	c := &cluster{T: t}
+	c := blankLab(t, 5, buildPackage(t))
+	token, stop, err := newToken(t.TempDir(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
 	all := c.names()
-	c.each(all, func(m string) error {
-		_, err := lab.Output(t.Context(), m, "dpkg", "--install", "/opt/flotilla.deb")
-		return err
-	})
-	token := newToken(t, 3)
 	first, later := all[:3], all[3:]
 
 	began := time.Now()
@@ -167,38 +165,58 @@ func buildPackage(t *testing.T) []byte {
 	return deb
 }
 
-// newToken runs a discovery service on the machines' network until the test ends, and
-// asks it for the token of a cluster.
-func newToken(t *testing.T, members int) string {
+// blankLab boots n machines for the test that have nothing of ours but the package.
+func blankLab(t *testing.T, n int, deb []byte) *cluster {
 	t.Helper()
+	ownLab(t, n, machines.Blank, machines.With("/opt/flotilla.deb", deb, 0o644))
+	c := &cluster{T: t}
+	c.each(c.names(), func(m string) error {
+		_, err := lab.Output(t.Context(), m, "dpkg", "--install", "/opt/flotilla.deb")
+		return err
+	})
+	return c
+}
+
+// newToken runs a discovery service on the machines' network, until it is stopped, and
+// asks it for the token of a cluster. The service keeps its data in the directory.
+func newToken(dir string, members int) (token string, stop func(), err error) {
 	program, err := program()
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	const at = "http://10.10.1.254:8087"
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", lab.Namespace(), program, "discovery", "--listen", at, "--allow-plain-http", "--data-dir", t.TempDir())
+	ctx, cancel := context.WithCancel(running)
+	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", lab.Namespace(), program, "discovery", "--listen", at, "--allow-plain-http", "--data-dir", filepath.Join(dir, "discovery"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		cancel()
+		return "", nil, err
 	}
-	t.Cleanup(func() { stop(); _ = cmd.Wait() }) // it ends as it was told to
+	stop = func() { cancel(); _ = cmd.Wait() } // it ends as it was told to
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: dialInLab, DisableKeepAlives: true}}
-	token := ""
-	c := &cluster{T: t}
-	c.eventually(10*time.Second, "the discovery service answers", func() error {
-		resp, err := client.Get(fmt.Sprintf("%s/new?size=%d", at, members))
-		if err != nil {
-			return err
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 100 {
+		if token, err = get(&client, fmt.Sprintf("%s/new?size=%d", at, members)); err == nil {
+			return token, stop, nil
 		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s: %s", resp.Status, body)
-		}
-		token = strings.TrimSpace(string(body))
-		return err
-	})
-	return token
+		<-tick.C
+	}
+	stop()
+	return "", nil, fmt.Errorf("the discovery service does not answer: %w", err)
+}
+
+// get returns what is at a URL, without white space at its ends.
+func get(client *http.Client, url string) (string, error) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return strings.TrimSpace(string(body)), err
 }

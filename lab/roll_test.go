@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"runtime"
@@ -96,16 +95,7 @@ func newVisitor(addresses []string) *visitor {
 }
 
 func (v *visitor) get(address string) (string, error) {
-	resp, err := v.client.Get("http://" + address + ":8000/")
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", address, resp.Status)
-	}
-	return strings.TrimSpace(string(body)), err
+	return get(&v.client, "http://"+address+":8000/")
 }
 
 // visit asks until ctx ends, starting each request at the next instance.

@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,12 +23,15 @@ import (
 // each, read from top to bottom. Beside the commands of testscript there are
 //
 //	$ COMMAND LINE              typed in a shell, in the directory with the script's files
-//	await [-gone] PATTERN COMMAND LINE
-//	                            typed again until what it prints matches, or no longer does
+//	await [-gone|-count=N] PATTERN COMMAND LINE
+//	                            typed again until what it prints matches (so often), or no longer does
 //	login ADDRESS               go to another machine, to type there
 //	metadata ADDRESS KEY=VALUE  what the machine's fleet.conf says of it; - is nothing
 //	lose ADDRESS                cut the machine's power
 //	regain ADDRESS              and switch it on again
+//	token N                     have a discovery service, and a token for a cluster of N members
+//	boot ADDRESS FILE           reboot with this document, DISCOVERY in it being the token
+//	reboot ADDRESS              reboot as it is
 func TestTalksFleet(t *testing.T) {
 	c := scenario(t)
 	c.withRegistry()
@@ -49,16 +52,26 @@ func TestFleetctl(t *testing.T) {
 
 // play types the scripts of a directory, one after the other.
 func play(t *testing.T, dir string) {
+	files, err := filepath.Glob(dir + "/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	playFiles(t, func() { tidy(t) }, files...)
+}
+
+// playFiles types scripts; after each the machines are left as after leaves them.
+func playFiles(t *testing.T, after func(), files ...string) {
 	testscript.RunT(inTurn{t}, testscript.Params{
-		Dir: dir,
+		Files: files,
 		Setup: func(env *testscript.Env) error {
 			s := &typist{at: (&cluster{T: t}).names()[0]}
 			env.Values[typistKey{}] = s
-			env.Defer(func() { tidy(t) })
+			env.Defer(after)
 			return s.lay(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"$": typed, "await": await, "login": login, "metadata": metadata, "lose": lose, "regain": regain,
+			"token": token, "boot": boot, "reboot": reboot,
 		},
 	})
 }
@@ -159,11 +172,16 @@ const awaitLimit = 40 * time.Second
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	gone := len(args) > 0 && args[0] == "-gone"
+	least := 1
 	if gone {
 		args = args[1:]
+	} else if len(args) > 0 && strings.HasPrefix(args[0], "-count=") {
+		n, err := strconv.Atoi(strings.TrimPrefix(args[0], "-count="))
+		ts.Check(err)
+		least, args = n, args[1:]
 	}
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: await [-gone] PATTERN COMMAND LINE")
+		ts.Fatalf("usage: await [-gone|-count=N] PATTERN COMMAND LINE")
 	}
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
@@ -172,8 +190,9 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	defer tick.Stop()
 	for end := time.Now().Add(awaitLimit); ; <-tick.C {
 		out, err := s.run(s.at, line)
+		seen := len(pattern.FindAll(out.out.Bytes(), -1)) >= least
 		// What cannot be asked is not gone.
-		if pattern.Match(out.out.Bytes()) != gone && (err == nil || !gone) {
+		if seen != gone && (err == nil || !gone) {
 			out.tell(ts)
 			return
 		}
@@ -231,16 +250,65 @@ func regain(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(lab.Boot(context.Background(), named(ts, args[0])))
 }
 
+// What talks about machines have shown: a file of testdata/talks/machines for each, on
+// machines of its own that have nothing but the package.
+func TestTalksMachines(t *testing.T) {
+	deb := buildPackage(t)
+	files, err := filepath.Glob("testdata/talks/machines/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		n := 1
+		if name == "M01" {
+			n = 3
+		}
+		t.Run(name, func(t *testing.T) {
+			blankLab(t, n, deb)
+			playFiles(t, func() {}, file)
+		})
+	}
+}
+
+func token(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: token N")
+	}
+	members, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	url, stop, err := newToken(ts.MkAbs("."), members)
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv("DISCOVERY", url)
+}
+
+func boot(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: boot ADDRESS FILE")
+	}
+	machine := named(ts, args[0])
+	text := strings.ReplaceAll(ts.ReadFile(args[1]), "DISCOVERY", ts.Getenv("DISCOVERY"))
+	ts.Check(lab.WriteFile(machine, userData, []byte(text), 0o600))
+	ts.Check(lab.Reboot(context.Background(), machine))
+}
+
+func reboot(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: reboot ADDRESS")
+	}
+	ts.Check(lab.Reboot(context.Background(), named(ts, args[0])))
+}
+
 // Every row of the talks has its script.
 func TestTalksAreWhole(t *testing.T) {
-	have := map[string]bool{}
-	files, _ := filepath.Glob("testdata/talks/*.txtar") // a good pattern
-	for _, f := range files {
-		have[strings.TrimSuffix(filepath.Base(f), ".txtar")] = true
-	}
+	want := []string{"machines/E08", "machines/M01", "machines/M02", "machines/M03", "machines/M04"}
 	for i := range 18 {
-		if name := fmt.Sprintf("F%02d", i+1); !have[name] {
-			t.Errorf("there is no %s; there are %v", name, slices.Sorted(maps.Keys(have)))
+		want = append(want, fmt.Sprintf("F%02d", i+1))
+	}
+	for _, name := range want {
+		if _, err := os.Stat("testdata/talks/" + name + ".txtar"); err != nil {
+			t.Error(err)
 		}
 	}
 }
