@@ -132,6 +132,22 @@ func up() error {
 	return startCluster(lab)
 }
 
+// lastWords tells what our daemons, and whatever failed, said on machines that will be gone.
+func lastWords(t *testing.T, l *machines.Lab) {
+	all, err := l.Machines()
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	for _, m := range all {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		out, err := l.Output(ctx, m.Name, "sh", "-c", "systemctl list-units --failed --plain --no-legend; journalctl --boot --no-pager --no-hostname --lines 25 "+
+			"--unit etcd --unit fleet --unit locksmithd --unit '*cloudinit*'")
+		cancel()
+		t.Logf("%s: %v\n%s", m.Name, err, out)
+	}
+}
+
 func startCluster(l *machines.Lab) error {
 	program, err := program()
 	if err != nil {
@@ -175,6 +191,9 @@ func ownLab(t *testing.T, n int, options ...machines.Option) {
 	before, beforeSize := lab, size
 	lab, size = l, n
 	t.Cleanup(func() {
+		if t.Failed() {
+			lastWords(t, l)
+		}
 		lab, size = before, beforeSize
 		if err := takeAway(l); err != nil {
 			t.Error(err)
