@@ -42,7 +42,7 @@ type Store interface {
 	Campaign(ctx context.Context, lease registry.Lease, c registry.Candidate, fresh bool) (registry.Leadership, error)
 	WriteSchedule(ctx context.Context, l registry.Leadership, ds []sched.Decision, written func([]sched.Decision)) (int64, error)
 	WriteNotes(ctx context.Context, l registry.Leadership, n registry.Notes) (int64, error)
-	WriteRolls(ctx context.Context, l registry.Leadership, put []model.Roll, remove []string) (int64, error)
+	WriteRolls(ctx context.Context, l registry.Leadership, put []model.Roll, remove []string) (int64, map[string]error, error)
 	DeleteAsks(ctx context.Context, l registry.Leadership, ids []string) (int64, error)
 	ForgetUnits(ctx context.Context, l registry.Leadership, units []string) (int64, error)
 	Apply(ctx context.Context, ws []registry.UnitWrite, by, why string) error

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,12 +154,31 @@ func TestARollThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := rolled(t)
 		defer s.quit()
+		s.unit("api.service", "v1")
+		s.report("")
 		s.mu.Lock()
-		s.away = errors.New("request is too large")
+		s.tooLarge = "web@.service"
 		s.mu.Unlock()
 		s.unit("web@1.service", "v2")
 		s.unit("other.service", "v1")
-		s.is("a/web@1.service v1", "b/web@2.service v1", "c/web@3.service v1", "a/other.service v1")
+		s.unit("api.service", "v2")
+		s.is("a/web@1.service v1", "b/web@2.service v1", "c/web@3.service v1", "a/api.service v2", "b/other.service v1")
+		s.said("web@.service : the roll cannot be written down and waits # its record is too large")
+		s.report("")
+		n := 0
+		s.mu.Lock()
+		for _, e := range s.events {
+			if e.Unit == "web@.service" {
+				n++
+			}
+		}
+		s.tooLarge = ""
+		s.mu.Unlock()
+		if n != 1 {
+			t.Errorf("it is told %d times", n)
+		}
+		s.unit("another.service", "v1")
+		s.is("a/web@1.service v2", "b/web@2.service v1", "c/web@3.service v1", "a/api.service v2", "b/other.service v1", "c/another.service v1")
 	})
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -28,6 +29,7 @@ type fake struct {
 	trimmed   int
 	applied   []string // units that the engine wrote, with its reason
 	away      error    // what events and rolls are answered
+	tooLarge  string   // the group whose roll is not written
 	refuses   error    // what units that the engine writes are answered
 }
 
@@ -150,19 +152,27 @@ func (f *fake) WriteNotes(_ context.Context, _ registry.Leadership, n registry.N
 	return f.write(map[string]string{"engine/hold": *n.Hold}), nil
 }
 
-func (f *fake) WriteRolls(_ context.Context, _ registry.Leadership, put []model.Roll, remove []string) (int64, error) {
+func (f *fake) WriteRolls(_ context.Context, _ registry.Leadership, put []model.Roll, remove []string) (int64, map[string]error, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away != nil && len(put) > 0 {
-		return 0, f.away
+		return 0, nil, f.away
 	}
-	values := map[string]string{}
+	values, unwritten := map[string]string{}, map[string]error{}
 	for _, r := range put {
+		if f.tooLarge == r.Group {
+			unwritten[r.Group] = errors.New("its record is too large")
+			continue
+		}
 		if f.changed("roll/"+r.Group, r.Rev) {
-			return 0, registry.ErrStale
+			return 0, nil, registry.ErrStale
+		}
+		var changes []map[string]any
+		for unit, to := range r.To {
+			changes = append(changes, map[string]any{"from": r.From[unit], "to": to, "units": []string{model.InstanceIn(r.Group, unit)}})
 		}
 		values["roll/"+r.Group] = toJSON(map[string]any{
-			"state": r.State, "from": r.From, "to": r.To, "texts": r.Texts, "since": r.Since, "started": r.Started,
+			"state": r.State, "changes": changes, "texts": r.Texts, "since": r.Since, "started": r.Started,
 			"ended": r.Ended, "by": r.By, "why": r.Why, "failed": r.Failed, "machine": r.Machine, "log": r.Log,
 		})
 	}
@@ -170,9 +180,9 @@ func (f *fake) WriteRolls(_ context.Context, _ registry.Leadership, put []model.
 		values["roll/"+group] = ""
 	}
 	if len(values) == 0 {
-		return 0, nil
+		return 0, unwritten, nil
 	}
-	return f.write(values), nil
+	return f.write(values), unwritten, nil
 }
 
 func (f *fake) DeleteAsks(_ context.Context, _ registry.Leadership, ids []string) (int64, error) {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -89,20 +88,18 @@ func (t *term) roll(ctx context.Context, m *sched.Moment) (rollout.Result, error
 	for i := range plan.Put {
 		t.sign(ctx, &plan.Put[i])
 	}
-	rev, err := t.store.WriteRolls(ctx, t.lead, plan.Put, plan.Remove)
+	rev, unwritten, err := t.store.WriteRolls(ctx, t.lead, plan.Put, plan.Remove)
 	t.settled = max(t.settled, rev)
 	switch {
-	case err == nil:
-	case passing(ctx, err):
+	case registry.Passing(ctx, err):
 		return plan, err
-	default:
-		t.log.Error("a roll cannot be written down and waits", "err", err)
-		m.Allow = func(string, string) bool { return false }
-		return rollout.Result{}, nil
+	case err != nil:
+		t.log.Error("records of rolls that are over are not removed", "err", err)
 	}
+	t.wait(m, &plan, unwritten)
 	t.scribe.note(plan.Events...)
 	t.logEvents(plan.Events)
-	if err := t.putBack(ctx, plan.Reverts, revs); passing(ctx, err) {
+	if err := t.putBack(ctx, plan.Reverts, revs); registry.Passing(ctx, err) {
 		return plan, err
 	} else if err != nil {
 		t.log.Error("old texts cannot be put back, the roll waits", "err", err)
@@ -110,11 +107,29 @@ func (t *term) roll(ctx context.Context, m *sched.Moment) (rollout.Result, error
 	return plan, nil
 }
 
-// passing reports whether a write failed for a reason that ends by itself, or with
-// the lead: the pass is made anew. Any other would keep everything from being decided.
-func passing(ctx context.Context, err error) bool {
-	return errors.Is(err, registry.ErrNotLeader) || errors.Is(err, registry.ErrAway) || errors.Is(err, registry.ErrStale) ||
-		err != nil && ctx.Err() != nil
+// wait has the rolls wait whose records could not be written, and says so once of
+// each: nothing of them has happened.
+func (t *term) wait(m *sched.Moment, plan *rollout.Result, unwritten map[string]error) {
+	for _, group := range slices.Sorted(maps.Keys(unwritten)) {
+		why := unwritten[group].Error()
+		if t.told.unwritten[group] == why {
+			continue
+		}
+		t.log.Error("a roll cannot be written down and waits", "group", group, "err", why)
+		t.scribe.note(model.Event{At: m.Now, Kind: model.RollEvent, Unit: group, What: "the roll cannot be written down and waits", Why: why})
+	}
+	waits := func(unit string) bool { return unwritten[model.GroupOf(unit)] != nil }
+	t.told.unwritten = map[string]string{}
+	for group, err := range unwritten {
+		t.told.unwritten[group] = err.Error()
+	}
+	if len(unwritten) == 0 {
+		return
+	}
+	allow := m.Allow
+	m.Allow = func(unit, machine string) bool { return !waits(unit) && allow(unit, machine) }
+	plan.Events = slices.DeleteFunc(plan.Events, func(e model.Event) bool { return waits(e.Unit) })
+	plan.Reverts = slices.DeleteFunc(plan.Reverts, func(r rollout.Revert) bool { return waits(r.Unit) })
 }
 
 // sign notes who has begun a roll: who wrote the newest text.

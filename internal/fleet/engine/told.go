@@ -15,6 +15,8 @@ type told struct {
 	held    string // why moves are held
 	greeted bool
 	drained map[string]string // by machine, how far it has been drained
+	// unwritten is why the rolls wait that cannot be written down, by group.
+	unwritten map[string]string
 }
 
 // drains is what there is to tell of machines that are to be drained: that one is

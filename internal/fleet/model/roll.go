@@ -66,6 +66,25 @@ func GroupOf(name string) string {
 	return name
 }
 
+// InstanceIn is how a unit of a group is told from the others: the instance's name,
+// "" for the template or for a unit alone. UnitIn is the reverse.
+func InstanceIn(group, unit string) string {
+	if unit == group {
+		return ""
+	}
+	_, instance, _ := unitfile.Split(unit)
+	return instance
+}
+
+// UnitIn is the unit of a group that InstanceIn told.
+func UnitIn(group, instance string) string {
+	if instance == "" {
+		return group
+	}
+	prefix, _, typ := unitfile.Split(group)
+	return prefix + "@" + instance + "." + typ
+}
+
 // Version is a text that a unit has had.
 type Version struct {
 	Unit string

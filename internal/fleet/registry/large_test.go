@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/unitfile"
@@ -43,8 +44,33 @@ func TestABadRollRecordIsWrittenAnew(t *testing.T) {
 	if !ok || was.State != "" {
 		t.Errorf("the view holds %+v, %v", was, ok)
 	}
-	if _, err := r.WriteRolls(ctx, lead(t, r), []model.Roll{{Group: "web@.service", State: model.Rolling, Rev: was.Rev}}, nil); err != nil {
+	if _, _, err := r.WriteRolls(ctx, lead(t, r), []model.Roll{{Group: "web@.service", State: model.Rolling, Rev: was.Rev}}, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// The record of a roll stays small: it holds no hash for each instance.
+func TestSizeOfARoll(t *testing.T) {
+	old, next := textOf("one"), textOf("two")
+	roll := model.Roll{
+		Group: "web@.service", State: model.Rolling, From: map[string]string{}, To: map[string]string{},
+		Texts: map[string]string{old.Hash: old.Canonical}, Since: map[string]time.Time{},
+	}
+	for i := range 10_000 {
+		unit := fmt.Sprintf("web@%d.service", i)
+		roll.From[unit], roll.To[unit] = old.Hash, next.Hash
+	}
+	if n := RollSize(roll); n > 80_000 {
+		t.Errorf("10,000 instances take %d bytes", n)
+	}
+	r, ctx := open(t), t.Context()
+	huge := model.Roll{Group: "a.service", State: model.Rolling, Texts: map[string]string{"h": strings.Repeat("x", MaxRoll)}}
+	_, unwritten, err := r.WriteRolls(ctx, lead(t, r), []model.Roll{huge, roll}, nil)
+	if err != nil || len(unwritten) != 1 || !strings.Contains(unwritten["a.service"].Error(), "too large") {
+		t.Errorf("unwritten %v, error %v", unwritten, err)
+	}
+	if rolls, err := r.ReadRolls(ctx); err != nil || len(rolls) != 1 || len(rolls[0].To) != 10_000 || rolls[0].From["web@17.service"] != old.Hash {
+		t.Errorf("%d rolls, %v", len(rolls), err)
 	}
 }
 

@@ -109,9 +109,10 @@ func (r *Registry) AwaitAsk(ctx context.Context, id string) error {
 }
 
 // WriteRolls writes and removes (by group) the records of rolls, each guarded by its
-// revision. Of one that has changed meanwhile it is ErrStale.
-func (r *Registry) WriteRolls(ctx context.Context, l Leadership, put []model.Roll, remove []string) (int64, error) {
-	var rev int64
+// revision. Of one that has changed meanwhile it is ErrStale. A record that the store
+// will not have keeps none of the others from being written: unwritten is why, by
+// group.
+func (r *Registry) WriteRolls(ctx context.Context, l Leadership, put []model.Roll, remove []string) (rev int64, unwritten map[string]error, err error) {
 	write := func(group string, was int64, op clientv3.Op) error {
 		guard := clientv3.Compare(clientv3.ModRevision(r.key(Key{Kind: KindRoll, Group: group})), "=", was)
 		at, err := r.leaderTxn(ctx, "write the roll of "+group, []clientv3.Cmp{r.leads(l), guard}, []clientv3.Op{op})
@@ -119,9 +120,20 @@ func (r *Registry) WriteRolls(ctx context.Context, l Leadership, put []model.Rol
 		return err
 	}
 	for _, roll := range put {
-		key := r.key(Key{Kind: KindRoll, Group: roll.Group})
-		if err := write(roll.Group, roll.Rev, clientv3.OpPut(key, string(encodeRoll(roll)))); err != nil {
-			return rev, err
+		key, value := r.key(Key{Kind: KindRoll, Group: roll.Group}), encodeRoll(roll)
+		err := fmt.Errorf("write the roll of %s: its record is too large: %d bytes, at most %d", roll.Group, len(value), MaxRoll)
+		if len(value) <= MaxRoll {
+			err = write(roll.Group, roll.Rev, clientv3.OpPut(key, string(value)))
+		}
+		switch {
+		case err == nil:
+		case Passing(ctx, err):
+			return rev, unwritten, err
+		default:
+			if unwritten == nil {
+				unwritten = map[string]error{}
+			}
+			unwritten[roll.Group] = err
 		}
 	}
 	var ops []clientv3.Op
@@ -129,7 +141,13 @@ func (r *Registry) WriteRolls(ctx context.Context, l Leadership, put []model.Rol
 		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindRoll, Group: group})))
 	}
 	at, err := r.leaderBatches(ctx, "remove old rolls", l, ops)
-	return max(rev, at), err
+	return max(rev, at), unwritten, err
+}
+
+// Passing reports whether a write failed for a reason that ends by itself, or with
+// the lead: it is made anew.
+func Passing(ctx context.Context, err error) bool {
+	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrAway) || errors.Is(err, ErrStale) || err != nil && ctx.Err() != nil
 }
 
 // DeleteAsks removes what has been done.

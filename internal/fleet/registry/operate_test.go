@@ -244,7 +244,7 @@ func TestRollRecords(t *testing.T) {
 	one := textOf("one")
 	roll := model.Roll{
 		Group: "web@.service", State: model.Rolling, From: map[string]string{"web@1.service": one.Hash},
-		To: map[string]string{"web@1.service": "2"}, Texts: map[string]string{one.Hash: one.Canonical, "forged": "x"},
+		To: map[string]string{"web@1.service": "2", "web@.service": "2"}, Texts: map[string]string{one.Hash: one.Canonical, "forged": "x"},
 		Since:   map[string]time.Time{"web@1.service m": time.Date(2026, 8, 1, 0, 1, 0, 0, time.UTC)},
 		Started: time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC), By: "ann", Why: "waits for web@1.service",
 		Failed: "web@1.service", Machine: "m", Log: []string{"no such file"},
@@ -253,7 +253,7 @@ func TestRollRecords(t *testing.T) {
 		t.Errorf("of nothing: %v", err)
 	}
 	l := lead(t, r)
-	rev, err := r.WriteRolls(ctx, l, []model.Roll{roll}, nil)
+	rev, _, err := r.WriteRolls(ctx, l, []model.Roll{roll}, nil)
 	if err != nil || rev == 0 {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestRollRecords(t *testing.T) {
 	if err := r.AskRoll(ctx, roll.Group, model.Pause, "ben"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.WriteRolls(ctx, l, []model.Roll{roll}, nil); !errors.Is(err, ErrStale) {
+	if _, _, err := r.WriteRolls(ctx, l, []model.Roll{roll}, nil); !errors.Is(err, ErrStale) {
 		t.Errorf("write over what was asked: %v", err)
 	}
 	rolls, err := r.ReadRolls(ctx)
@@ -276,13 +276,13 @@ func TestRollRecords(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", rolls[0], want)
 	}
 	want.State = model.Done
-	if _, err := r.WriteRolls(ctx, l, []model.Roll{want}, nil); err != nil {
+	if _, _, err := r.WriteRolls(ctx, l, []model.Roll{want}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.AskRoll(ctx, roll.Group, model.Resume, "ben"); !errors.Is(err, ErrNoRoll) || !strings.Contains(err.Error(), "is done") {
 		t.Errorf("of one that is over: %v", err)
 	}
-	if _, err := r.WriteRolls(ctx, l, nil, []string{roll.Group}); err != nil {
+	if _, _, err := r.WriteRolls(ctx, l, nil, []string{roll.Group}); err != nil {
 		t.Fatal(err)
 	}
 	if rolls, _ := r.ReadRolls(ctx); len(rolls) != 0 {

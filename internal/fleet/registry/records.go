@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"flotilla/internal/fleet/model"
@@ -48,10 +50,71 @@ type destroyedRecord struct {
 	At time.Time `json:"at"`
 }
 
+// changeRecord is the units that go from one text to another: of a template with
+// thousands of instances few hashes are kept, and of their names what differs.
+type changeRecord struct {
+	From  string   `json:"from,omitempty"`
+	To    string   `json:"to,omitempty"`
+	Units []string `json:"units"` // model.InstanceIn
+}
+
+func encodeChanges(r model.Roll) []changeRecord {
+	all := map[changeKey][]string{}
+	add := func(unit string) {
+		k := changeKey{r.From[unit], r.To[unit]}
+		all[k] = append(all[k], model.InstanceIn(r.Group, unit))
+	}
+	for unit := range r.To {
+		add(unit)
+	}
+	for unit := range r.From {
+		if _, both := r.To[unit]; !both {
+			add(unit)
+		}
+	}
+	var out []changeRecord
+	for k, units := range all {
+		slices.Sort(units)
+		out = append(out, changeRecord{From: k.from, To: k.to, Units: units})
+	}
+	slices.SortFunc(out, func(a, b changeRecord) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+	})
+	return out
+}
+
+type changeKey struct{ from, to string }
+
+func decodeChanges(group string, changes []changeRecord) (from, to map[string]string) {
+	put := func(m *map[string]string, unit, hash string) {
+		if hash == "" {
+			return
+		}
+		if *m == nil {
+			*m = map[string]string{}
+		}
+		(*m)[unit] = hash
+	}
+	for _, c := range changes {
+		for _, instance := range c.Units {
+			unit := model.UnitIn(group, instance)
+			put(&from, unit, c.From)
+			put(&to, unit, c.To)
+		}
+	}
+	return from, to
+}
+
+// MaxRoll is the largest record of a roll, in bytes: what every store takes in one
+// message.
+const MaxRoll = maxBytes
+
+// RollSize is how large the record of a roll is, in bytes.
+func RollSize(r model.Roll) int { return len(encodeRoll(r)) }
+
 type rollRecord struct {
 	State   model.RollState      `json:"state"`
-	From    map[string]string    `json:"from,omitempty"`
-	To      map[string]string    `json:"to,omitempty"`
+	Changes []changeRecord       `json:"changes,omitempty"`
 	Texts   map[string]string    `json:"texts,omitempty"`
 	Since   map[string]time.Time `json:"since,omitempty"`
 	Started time.Time            `json:"started"`
@@ -67,7 +130,7 @@ type rollRecord struct {
 
 func encodeRoll(r model.Roll) []byte {
 	return encode(rollRecord{
-		State: r.State, From: r.From, To: r.To, Texts: r.Texts, Since: r.Since, Started: r.Started, Ended: r.Ended,
+		State: r.State, Changes: encodeChanges(r), Texts: r.Texts, Since: r.Since, Started: r.Started, Ended: r.Ended,
 		By: r.By, Why: r.Why, Failed: r.Failed, Machine: r.Machine, Log: r.Log, Asked: r.Asked, AskedBy: r.AskedBy,
 	})
 }
@@ -91,8 +154,9 @@ func decodeRoll(k Key, value []byte, rev int64) (model.Roll, error) {
 			delete(rec.Texts, hash)
 		}
 	}
+	from, to := decodeChanges(k.Group, rec.Changes)
 	return model.Roll{
-		Group: k.Group, State: rec.State, From: rec.From, To: rec.To, Texts: rec.Texts, Since: rec.Since, Started: rec.Started, Ended: rec.Ended,
+		Group: k.Group, State: rec.State, From: from, To: to, Texts: rec.Texts, Since: rec.Since, Started: rec.Started, Ended: rec.Ended,
 		By: rec.By, Why: rec.Why, Failed: rec.Failed, Machine: rec.Machine, Log: rec.Log,
 		Asked: rec.Asked, AskedBy: rec.AskedBy, Rev: rev,
 	}, nil

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
 	"flotilla/api/fleet"
+	"flotilla/internal/fault"
 	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
@@ -231,8 +233,41 @@ func (s *Server) planFor(ctx context.Context, body fleet.ApplyRequest) (plan, er
 	if err != nil {
 		return plan{}, err
 	}
-	return planApply(v, intents, body.Follow), nil
+	p := planApply(v, intents, body.Follow)
+	return p, rollsFit(v, p.writes)
 }
+
+// rollsFit refuses changes of units that run whose roll could not be written down: it
+// keeps each text that it may have to put back.
+func rollsFit(v *registry.View, writes []registry.UnitWrite) error {
+	rolls := map[string]model.Roll{}
+	for _, w := range writes {
+		u, ok := v.Unit(w.Name)
+		if !ok || w.Text.Hash == "" || w.Text.Hash == u.Hash || u.Desired != model.Launched {
+			continue
+		}
+		group := model.GroupOf(w.Name)
+		r, ok := rolls[group]
+		if !ok {
+			r = model.Roll{Group: group, From: map[string]string{}, To: map[string]string{}, Texts: map[string]string{}}
+			rolls[group] = r
+		}
+		r.From[w.Name], r.To[w.Name], r.Texts[u.Hash] = u.Hash, w.Text.Hash, u.Text
+	}
+	for _, group := range slices.Sorted(maps.Keys(rolls)) {
+		r := rolls[group]
+		if n := registry.RollSize(r) + rollSpare; n > registry.MaxRoll {
+			return refuse(http.StatusRequestEntityTooLarge, "%w", fault.Hint(
+				fmt.Errorf("the roll of %s would change %d units from %d different texts: its record would take %d bytes, of %d at most", group, len(r.To), len(r.Texts), n, registry.MaxRoll),
+				"apply a part of these units, wait until that roll is done, then go on"))
+		}
+	}
+	return nil
+}
+
+// rollSpare is left in the record of a roll for what it keeps beside the texts: what
+// is being changed, and the last lines of a log.
+const rollSpare = 64 << 10
 
 // applied plans and writes, anew when a unit has changed in between.
 func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRequest) (p plan, err error) {
@@ -247,6 +282,9 @@ func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRe
 		}
 		p = planApply(v, intents, body.Follow)
 		if err = access.Decide(who, p.request(intents)); err != nil {
+			return p, err
+		}
+		if err = rollsFit(v, p.writes); err != nil {
 			return p, err
 		}
 		err = s.Store.Apply(ctx, p.writes, who.Name, cmp.Or(body.Why, "apply"))
