@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"flotilla/api/fleet"
@@ -70,12 +72,39 @@ func (s *Server) note(who access.Who, a act, err error) {
 	} else {
 		s.Log.Info("audit", args...)
 	}
-	if s.Events != nil {
-		s.Events(model.Event{
-			At: time.Now(), Kind: model.Request, Unit: short(a.unit), Machine: short(a.machine),
-			What: short(a.what), Why: short(a.why), By: short(who.String()),
-		})
+	if s.Events == nil {
+		return
 	}
+	if err != nil {
+		ok, held := s.unmet.take(who)
+		if !ok {
+			return
+		}
+		if held > 0 {
+			a.why = fmt.Sprintf("%s (and %d more requests of theirs before it that failed or were refused: see the logs)", a.why, held)
+		}
+	}
+	s.Events(model.Event{
+		At: time.Now(), Kind: model.Request, Unit: short(a.unit), Machine: short(a.machine),
+		What: short(a.what), Why: short(a.why), By: short(who.String()),
+	})
+}
+
+// unmet bounds how many events are written of requests that change nothing. The log
+// has them all.
+type unmet struct {
+	mu     sync.Mutex
+	ration access.Ration
+}
+
+func newUnmet() *unmet {
+	return &unmet{ration: access.Ration{Burst: 20, Every: 10 * time.Second, Callers: 100}}
+}
+
+func (u *unmet) take(who access.Who) (ok bool, held int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ration.Take(string(who.Role)+" "+who.Name, time.Now())
 }
 
 func (s *Server) whoami(w http.ResponseWriter, r *http.Request) error {

@@ -74,6 +74,7 @@ type Deps struct {
 type Server struct {
 	cfg    Config
 	routes []route
+	unmet  *unmet
 	Deps
 }
 
@@ -85,7 +86,7 @@ func New(cfg Config, deps Deps) *Server {
 	if cfg.Patience == 0 {
 		cfg.Patience = 3 * time.Second
 	}
-	s := &Server{cfg: cfg, Deps: deps}
+	s := &Server{cfg: cfg, unmet: newUnmet(), Deps: deps}
 	s.routes = s.resources()
 	return s
 }
