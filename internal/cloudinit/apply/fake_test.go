@@ -22,7 +22,6 @@ type fake struct {
 	hostname string
 	active   map[string]bool
 	enabled  map[string]bool
-	reload   bool     // unit files are newer than what systemd has read
 	loaded   string   // the unit files when systemd has read them last
 	log      []string // what was run
 	fails    string   // a command that begins so fails

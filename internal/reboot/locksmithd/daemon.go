@@ -111,7 +111,6 @@ type Daemon struct {
 
 // course is what is known of one stage; a new stage knows nothing.
 type course struct {
-	fleet     gate.Fleet
 	still     gate.Still
 	objected  mark // since when something objects
 	well      mark // since when all is well
