@@ -92,8 +92,7 @@ func (o *options) secure(log *slog.Logger) error {
 			hosts = append(hosts, u.Hostname())
 		}
 	}
-	dir := filepath.Join(e.Dir, "token-tls")
-	f, err := tokentls.Write(dir, o.token, hosts)
+	f, err := tokentls.Write(e.Dir, o.token, hosts)
 	if err != nil {
 		return fmt.Errorf("TLS by the discovery token: %w", err)
 	}
@@ -104,6 +103,6 @@ func (o *options) secure(log *slog.Logger) error {
 		SkipClientSANVerify: true, ServerName: tokentls.Name,
 	}
 	e.ClientTLSInfo, e.PeerTLSInfo = info, info
-	log.Info("other machines are spoken to by TLS, with keys made of the discovery token; plain http is for this machine alone (ETCD_ALLOW_PLAIN_HTTP=true permits it to all)", "keys", dir)
+	log.Info("other machines are spoken to by TLS, with keys made of the discovery token; plain http is for this machine alone (ETCD_ALLOW_PLAIN_HTTP=true permits it to all)", "keys", filepath.Dir(f.Key))
 	return nil
 }

@@ -2,6 +2,7 @@ package etcdctl
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -58,7 +59,16 @@ func (s *session) clusterHealth(ctx context.Context) error {
 	default:
 		fmt.Fprintln(s.env.Stdout, "cluster is degraded")
 	}
+	if s.untrusted {
+		fmt.Fprintln(s.env.Stderr, "hint: the members want certificates: ask as root, or give --ca-file, --cert-file and --key-file")
+	}
 	return fault.Code(exitUnhealthy, fault.ErrSilent)
+}
+
+// isUntrusted says whether an endpoint failed for want of certificates on this side.
+func isUntrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
 }
 
 // memberHealth asks a member at one of its addresses after the other, and prints
@@ -73,6 +83,7 @@ func (s *session) memberHealth(ctx context.Context, m keys.Member) bool {
 		ok, err := s.client.Healthy(ctx, u)
 		if err != nil {
 			fmt.Fprintf(w, "failed to check the health of member %s on %s: %v\n", m.ID, u, whyNot(u, err))
+			s.untrusted = s.untrusted || isUntrusted(err)
 			continue
 		}
 		if ok {

@@ -1,6 +1,7 @@
 package etcdctl
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +22,7 @@ import (
 	"flotilla/internal/applet"
 	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
+	"flotilla/internal/kv/tokentls"
 )
 
 // session is one run of etcdctl: the global flags, and the client they describe.
@@ -28,6 +30,8 @@ type session struct {
 	env    applet.Env
 	global *flag.FlagSet
 	client *keys.Client // after connect
+	// untrusted: an endpoint was asked without certificates that it is trusted by.
+	untrusted bool
 
 	output                     string
 	debug, noSync, version     bool
@@ -222,9 +226,10 @@ func (s *session) curl(r *http.Request, body string) {
 	fmt.Fprintln(s.env.Stderr, line)
 }
 
+// tls is what flags say about https endpoints, else what this machine's store uses.
 func (s *session) tls() (*tls.Config, error) {
 	if s.certFile == "" && s.keyFile == "" && s.caFile == "" {
-		return nil, nil
+		return s.machineTLS(), nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.certFile != "" || s.keyFile != "" {
@@ -245,6 +250,27 @@ func (s *session) tls() (*tls.Config, error) {
 		}
 	}
 	return config, nil
+}
+
+// machineTLS is by which keys the store of this machine speaks to others, if they were
+// made of a discovery token and this user may read them: other members are asked with
+// them. nil if not.
+func (s *session) machineTLS() *tls.Config {
+	f := tokentls.In(cmp.Or(s.env.Getenv("ETCD_DATA_DIR"), "/var/lib/etcd"))
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil
+	}
+	pem, err := os.ReadFile(f.CA)
+	if err != nil {
+		return nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	roots.AppendCertsFromPEM(pem)
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: roots}
 }
 
 // credentials splits --username and asks for a password that is not in it.

@@ -57,10 +57,16 @@ func TokenOf(discoveryURL string) (token string, ok bool) {
 // Files are the paths of what Write has written, in PEM.
 type Files struct{ CA, Cert, Key string }
 
+// In is where the files lie that belong to a data directory.
+func In(dataDir string) Files {
+	dir := filepath.Join(dataDir, "token-tls")
+	return Files{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+}
+
 // Write makes a key for this machine, has the token's authority sign it for Name and
-// for hosts (names or IP addresses), and puts the files into dir, which it makes. The
-// key is new each time; those of earlier times stay good.
-func Write(dir, token string, hosts []string) (Files, error) {
+// for hosts (names or IP addresses), and puts the files into the data directory, which
+// it makes. The key is new each time; those of earlier times stay good.
+func Write(dataDir, token string, hosts []string) (Files, error) {
 	ca, caKey, err := authority(token)
 	if err != nil {
 		return Files{}, fmt.Errorf("derive the cluster's authority: %w", err)
@@ -69,10 +75,10 @@ func Write(dir, token string, hosts []string) (Files, error) {
 	if err != nil {
 		return Files{}, fmt.Errorf("make this machine's certificate: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	f := In(dataDir)
+	if err := os.MkdirAll(filepath.Dir(f.CA), 0o700); err != nil {
 		return Files{}, err
 	}
-	f := Files{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
 	for _, w := range []struct {
 		path, kind string
 		der        []byte
