@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-//go:embed systemd/*.path systemd/*.service systemd/*.socket
+//go:embed systemd/*.path systemd/*.service systemd/*.socket systemd/*.target
 var units embed.FS
 
 //go:embed sysusers/*.conf

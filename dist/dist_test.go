@@ -32,7 +32,7 @@ func TestPurgeKnowsEveryUnit(t *testing.T) {
 	patterns, _, _ = strings.Cut(patterns, ")")
 	for at := range dist.Units() {
 		known := false
-		for pattern := range strings.SplitSeq(strings.TrimSpace(patterns), " | ") {
+		for pattern := range strings.FieldsFuncSeq(patterns, func(r rune) bool { return strings.ContainsRune("| \\\n\t", r) }) {
 			match, err := path.Match(pattern, path.Base(at))
 			known = known || match && err == nil
 		}

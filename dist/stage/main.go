@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"flag"
 	"fmt"
@@ -88,10 +89,17 @@ func (t tree) units() {
 		}
 	}
 	t["usr/share/flotilla/daemons"] = []byte(strings.Join(dist.Daemons(), "\n") + "\n")
-	// A socket before its service, which it would start again; the store last, to
-	// which the others say that they go.
-	slices.Sort(names)
-	slices.Reverse(names)
+	// A service after what would start it again; the store last, to which the others
+	// say that they go.
+	rank := func(name string) int {
+		if path.Ext(name) == ".service" {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(b, a))
+	})
 	t["usr/share/flotilla/units"] = []byte(strings.Join(names, "\n") + "\n")
 }
 
