@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -25,9 +26,6 @@ const (
 	// list of every machine.
 	clusterLimit = 60 * time.Second
 )
-
-// links are the classic names of the programs that a machine uses.
-var links = []string{"etcd", "etcdctl", "fleetd", "fleetctl"}
 
 // members is how many of n machines are members of the store: as many as an odd
 // number makes sense of, at most 5. The rest are clients of them.
@@ -174,8 +172,13 @@ func (l *Lab) Install(machine, program string) error {
 	if err != nil {
 		return fmt.Errorf("install on %s: %w", machine, err)
 	}
+	links, err := exec.Command(program, "__links").Output()
+	if err != nil {
+		return fmt.Errorf("install on %s: ask %s for the names it goes by: %w", machine, program, err)
+	}
 	targets := map[string]string{}
-	for _, name := range links {
+	for name := range strings.Lines(string(links)) {
+		name = strings.TrimSpace(name)
 		targets["/usr/bin/"+name] = "flotilla"
 	}
 	d := l.disk(machine)
