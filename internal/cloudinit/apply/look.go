@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flotilla/internal/cloudinit/plan"
+	"flotilla/internal/lifecycle"
 	"flotilla/internal/unitfile"
 )
 
@@ -45,11 +46,11 @@ func Open(ctx context.Context, dir string, cmd Commander) (*Host, error) {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return h, nil
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := lifecycle.BootID()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("boot id: %w", err), t.Close())
+		return nil, errors.Join(err, t.Close())
 	}
-	h.Live, h.Boot = true, strings.TrimSpace(string(boot))
+	h.Live, h.Boot = true, boot
 	state, _ := cmd.Run(ctx, "", "systemctl", "is-system-running") // fails in every state but one
 	h.NoBlock = inBoot(strings.TrimSpace(state), os.Getenv("SYSTEMD_EXEC_PID"), os.Getpid())
 	return h, nil

@@ -114,7 +114,7 @@ func (d *Daemon) assemble() (*parts, error) {
 	}
 	epoch := d.deps.Epoch
 	if epoch == "" {
-		if epoch, err = bootID(); err != nil {
+		if epoch, err = lifecycle.BootID(); err != nil {
 			return nil, err
 		}
 	}

@@ -51,15 +51,6 @@ func hostname(configured string) string {
 	return name
 }
 
-// bootID tells one run of the kernel from the next.
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("boot id: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
 func (d *Daemon) inState(name string) string { return filepath.Join(d.cfg.StateDir, name) }
 
 func makeDirs(dirs ...string) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"flotilla/internal/lifecycle"
 	"flotilla/internal/supervisor"
 )
 
@@ -23,7 +24,7 @@ func openSupervisor(ctx context.Context, cfg Config) (initSystem, error) {
 	if err != nil {
 		return initSystem{}, err
 	}
-	boot, err := bootID()
+	boot, err := lifecycle.BootID()
 	if err != nil {
 		return initSystem{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"flotilla/internal/applet"
 	"flotilla/internal/cli"
 	"flotilla/internal/fault"
+	"flotilla/internal/lifecycle"
 	"flotilla/internal/systemd/login"
 	"flotilla/internal/systemd/updateengine"
 )
@@ -159,7 +160,7 @@ var _ Machine = thisMachine{}
 
 func (thisMachine) ID() (string, error) { return readLine("/etc/machine-id") }
 
-func (thisMachine) BootID() (string, error) { return readLine("/proc/sys/kernel/random/boot_id") }
+func (thisMachine) BootID() (string, error) { return lifecycle.BootID() }
 
 func (thisMachine) Hostname() string {
 	name, err := os.Hostname()

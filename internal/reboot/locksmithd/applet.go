@@ -117,9 +117,9 @@ func (p *program) deps(client *keys.Client, log *slog.Logger) (Deps, error) {
 	if err != nil {
 		return Deps{}, err
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := lifecycle.BootID()
 	if err != nil {
-		return Deps{}, fmt.Errorf("boot id: %w", err)
+		return Deps{}, err
 	}
 	door, err := p.cfg.door(client, log)
 	if err != nil {
@@ -133,7 +133,7 @@ func (p *program) deps(client *keys.Client, log *slog.Logger) (Deps, error) {
 		}),
 		System:    gate.Look,
 		StoreHere: func(ctx context.Context) (bool, error) { return gate.Active(ctx, "etcd.service", "etcd2.service") },
-		Hooks:     gate.Hooks, Write: writeTerminal, Boot: strings.TrimSpace(string(boot)), Doors: door, Logger: log,
+		Hooks:     gate.Hooks, Write: writeTerminal, Boot: boot, Doors: door, Logger: log,
 		Status: func(s string) {
 			// Nothing is lost if systemd does not show it.
 			_ = lifecycle.Notify("STATUS=" + strings.ReplaceAll(s, "\n", " "))
