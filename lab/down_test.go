@@ -296,7 +296,7 @@ func (c *cluster) spokenWords() map[string][]time.Time {
 const rebootLimit = 20 * time.Second
 
 // oneByOne fails the test if two machines were down together, or if one went down
-// while a unit did not run, or took long over it.
+// while a unit did not run; it is told what one waited for that took long over it.
 func (c *cluster) oneByOne(away []absence) {
 	c.Helper()
 	for _, pair := range together(away) {
@@ -307,7 +307,7 @@ func (c *cluster) oneByOne(away []absence) {
 		c.Logf("%v, %.1f s", a, a.to.Sub(a.from).Seconds())
 		if a.to.Sub(a.from) > rebootLimit {
 			out, err := c.try(a.machine, "journalctl", "--no-pager", "--output=short-precise", "--since", a.from.UTC().Format(time.DateTime))
-			c.Errorf("%s was away for longer than %v: %v\n%s", a.machine, rebootLimit, err, out)
+			c.Logf("%s was away for longer than %v: %v\n%s", a.machine, rebootLimit, err, out)
 		}
 		if m := mute(spoken, a.from, time.Second); len(m) > 0 {
 			c.Errorf("%s went down at %s while these did not run: %v", a.machine, a.from.Format("15:04:05.0"), m)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,10 +45,12 @@ func TestReboots(t *testing.T) {
 	t.Logf("the lock's history:\n%s", c.on(c.desk(), "locksmithctl", "history"))
 }
 
-// One of six machines never returns from its reboot. The others wait, it is said why,
+var rebooting = flag.Int("lab.reboots", 4, "how `many` machines want to reboot when one of them does not return; what is promised for 6 has to be seen for 6 too")
+
+// One machine of several never returns from its reboot. The others wait, it is said why,
 // and after one command they go on; and one that returns late is an ordinary machine.
 func TestRebootsStop(t *testing.T) {
-	c := rebooters(t, 6)
+	c := rebooters(t, *rebooting)
 	w := c.watch()
 	c.eventually(10*time.Second, "all are seen", func() error { return w.seen(size) })
 	victim := c.names()[1]
