@@ -22,6 +22,21 @@ func TestUnitsRunTheProgramItself(t *testing.T) {
 	}
 }
 
+// Whatever a cloud-config document writes is read after the defaults of a machine.
+func TestDefaultsCountLeast(t *testing.T) {
+	for at, text := range dist.Units() {
+		files := ""
+		for line := range strings.Lines(text) {
+			if name, ok := strings.CutPrefix(line, "EnvironmentFile=-"); ok {
+				files += name
+			}
+		}
+		if i := strings.Index(files, "/etc/default/"); i >= 0 && strings.Contains(files[:i], "/etc/coreos/update.conf") {
+			t.Errorf("%s reads a default after what a document writes:\n%s", at, files)
+		}
+	}
+}
+
 // What purging forgets is what "systemctl enable" can have made of our units.
 func TestPurgeKnowsEveryUnit(t *testing.T) {
 	script, err := os.ReadFile("package/postrm")

@@ -17,6 +17,7 @@ const (
 	updateEngine  = "update-engine.service"
 	flanneld      = "flanneld.service"
 	optionsDropIn = "20-cloudinit.conf"
+	optionsFile   = "20-cloudinit.env" // beside it: systemd reads what ends in .conf alone
 )
 
 // networkTypes are files of systemd-networkd and udev: no units, but written as such.
@@ -29,6 +30,7 @@ var verbs = []string{"start", "stop", "restart", "reload", "try-restart", "reloa
 type unit struct {
 	config.Unit
 	generated bool // made of options: what is not installed is no mistake of the document
+	options   config.Options
 	why       string
 }
 
@@ -121,9 +123,8 @@ func generated(c config.CoreOS) []unit {
 		{"fleet", "fleet.service", c.Fleet}, {"locksmith", locksmithd, c.Locksmith},
 	} {
 		if len(d.options) > 0 {
-			units = append(units, unit{generated: true, why: "coreos." + d.key, Unit: config.Unit{
-				Name: d.name, Runtime: true, DropIns: []config.DropIn{{Name: optionsDropIn, Content: environmentLines(d.options)}},
-			}})
+			units = append(units, unit{generated: true, why: "coreos." + d.key, options: d.options,
+				Unit: config.Unit{Name: d.name, Runtime: true}})
 		}
 	}
 	if s := c.Update.RebootStrategy; s == "off" {
@@ -140,14 +141,29 @@ func generated(c config.CoreOS) []unit {
 	return units
 }
 
-// environmentLines is a drop-in with one Environment= line an option. Values are
+// optionsText is the drop-in of a daemon's options: one Environment= line each, as
+// coreos-cloudinit wrote them, and the file that has them again. For what an
+// EnvironmentFile= of the unit itself says (/etc/default/etcd) counts before every
+// Environment= line (systemd.exec(5)); of several files the last one counts. Values are
 // quoted as systemd reads them: a backslash, a quote and a per cent sign are its own.
-func environmentLines(options config.Options) string {
+func optionsText(options config.Options, file string) string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "\n", `\n`)
 	var b strings.Builder
 	b.WriteString("[Service]\n")
 	for _, o := range options {
 		fmt.Fprintf(&b, "Environment=\"%s=%s\"\n", o.Variable, quote.Replace(o.Value))
+	}
+	fmt.Fprintf(&b, "EnvironmentFile=-%s\n", file)
+	return b.String()
+}
+
+// environmentFileText is what an EnvironmentFile= reads. It knows no specifiers, and
+// other escapes than a drop-in.
+func environmentFileText(options config.Options) string {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`")
+	var b strings.Builder
+	for _, o := range options {
+		fmt.Fprintf(&b, "%s=\"%s\"\n", o.Variable, quote.Replace(o.Value))
 	}
 	return b.String()
 }
@@ -164,12 +180,24 @@ func (m *maker) wantUnit(u unit) {
 			m.addText(u.Name, "content", u.Content)
 		}
 	}
+	if len(u.options) > 0 {
+		u = m.wantOptions(u)
+	}
 	for _, d := range u.DropIns {
 		m.wantDropIn(u, d)
 	}
 	if u.why == "coreos.update" || strings.HasPrefix(u.why, "reboot-strategy") {
 		m.addText(u.Name, fmt.Sprint(m.want.Document.CoreOS.Update))
 	}
+}
+
+// wantOptions wants the file of a daemon's options, and adds the drop-in that names it.
+func (m *maker) wantOptions(u unit) unit {
+	p := path.Join(unitDir(u.Unit), u.Name+".d", optionsFile)
+	m.wantFile(file{Why: u.why, Unit: u.Name,
+		File: config.File{Path: p, Content: []byte(environmentFileText(u.options)), Mode: plainMode}})
+	u.DropIns = append(u.DropIns, config.DropIn{Name: optionsDropIn, Content: optionsText(u.options, p)})
+	return u
 }
 
 func (m *maker) wantDropIn(u unit, d config.DropIn) {
