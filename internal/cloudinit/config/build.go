@@ -15,6 +15,7 @@ import (
 func (r *reader) document(f fields) Document {
 	c := f.section("coreos")
 	r.window(c.section("locksmith"))
+	r.oneStore(c.section("etcd"), c.section("etcd2"))
 	return Document{
 		Hostname:          f.text("hostname"),
 		ManageEtcHosts:    f.text("manage_etc_hosts"),
@@ -35,18 +36,28 @@ func (r *reader) document(f fields) Document {
 }
 
 // options are those of a daemon that are to be set: the original could not tell an
-// option that is false, zero or empty from one that is not there.
+// option that is false, zero or empty from one that is not there. It knew none of ours.
 func options(section string, f fields) Options {
 	var all Options
 	for _, e := range schema {
 		v := f.text(e.Name)
-		if e.Section != section || v == "" || e.Type != Text && (v == "0" || v == "false") {
+		if e.Section != section || v == "" || e.Type != Text && e.Since != ours && (v == "0" || v == "false") {
 			continue
 		}
 		all = append(all, Option{Name: e.Name, Variable: e.Variable, Value: v})
 	}
 	slices.SortFunc(all, func(a, b Option) int { return cmp.Compare(a.Name, b.Name) })
 	return all
+}
+
+// oneStore complains about what the two sections of the store say differently.
+func (r *reader) oneStore(etcd, etcd2 fields) {
+	for _, o := range options("coreos.etcd", etcd) {
+		v, v2 := etcd.values[o.Name], etcd2.values[o.Name]
+		if v2.text != "" && v2.text != v.text {
+			r.add(v.key, Warning, v.path, "%q is not used: etcd and etcd2 are one daemon, and etcd2 says %s in line %d", v.key.text, show(v2.text), v2.key.line)
+		}
+	}
 }
 
 // window checks that the two options of a reboot window make one, and takes away what

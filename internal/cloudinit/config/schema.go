@@ -26,7 +26,7 @@ type Entry struct {
 	Section    string // "" for the top level, coreos.etcd, coreos.units.drop_ins
 	Name       string // with underscores; hyphens are taken for them
 	Type       Type
-	Since      string // release of coreos-cloudinit; "" for 2014 or before 1.0
+	Since      string // release of coreos-cloudinit; "" for 2014 or before 1.0, "Flotilla" for none
 	Deprecated string // why; "" if it is not
 	Variable   string // in the daemon's environment; "" if it goes nowhere
 	About      string

@@ -78,6 +78,12 @@ var proxyModes = []string{"on", "off", "readonly"}
 
 const belongsToEtcd2 = "it belongs to etcd2"
 
+// ours is in the place of a release for options that coreos-cloudinit never had.
+const ours = "Flotilla"
+
+// exposing are the options without which the store does not serve others.
+const exposing = `allow_plain_http allow_anonymous_https`
+
 var etcdTable = slices.Concat(
 	daemon("coreos.etcd", "ETCD_", Text, `addr bind_addr ca_file cert_file cors data_dir discovery graphite_host key_file name
 		peer_addr peer_bind_addr peer_ca_file peer_cert_file peer_key_file peers peers_file trace`),
@@ -92,6 +98,7 @@ var etcdTable = slices.Concat(
 		listen_client_urls listen_peer_urls proxy`))),
 	since("1.3", deprecated(belongsToEtcd2, daemon("coreos.etcd", "ETCD_", Integer, `election_timeout heartbeat_interval max_snapshots max_wals`))),
 	since("1.3", deprecated(belongsToEtcd2, daemon("coreos.etcd", "ETCD_", Boolean, `force_new_cluster`))),
+	since(ours, daemon("coreos.etcd", "ETCD_", Boolean, exposing)),
 )
 
 var etcd2Table = slices.Concat(
@@ -108,6 +115,7 @@ var etcd2Table = slices.Concat(
 	since("1.6", daemon("coreos.etcd2", "ETCD_", Boolean, `peer_client_cert_auth`)),
 	since("1.7", daemon("coreos.etcd2", "ETCD_", Text, `wal_dir`)),
 	since("1.10", daemon("coreos.etcd2", "ETCD_", Boolean, `enable_pprof strict_reconfig_check`)),
+	since(ours, daemon("coreos.etcd2", "ETCD_", Boolean, exposing)),
 )
 
 var fleetTable = slices.Concat(

@@ -115,6 +115,7 @@ func (m *maker) units() []unit {
 // generated are the units that options of daemons and of updates stand for.
 func generated(c config.CoreOS) []unit {
 	var units []unit
+	c.Etcd, c.Etcd2 = oneStore(c.Etcd, c.Etcd2)
 	for _, d := range []struct {
 		key, name string
 		options   config.Options
@@ -139,6 +140,17 @@ func generated(c config.CoreOS) []unit {
 			Unit: config.Unit{Name: updateEngine, Runtime: true, Command: "restart"}})
 	}
 	return units
+}
+
+// oneStore gives both units of the store the options of both sections where both have
+// some: etcd2.service is another name of etcd.service, and of drop-ins of one name
+// systemd reads but one. Where they differ etcd2 counts.
+func oneStore(etcd, etcd2 config.Options) (config.Options, config.Options) {
+	if len(etcd) == 0 || len(etcd2) == 0 {
+		return etcd, etcd2
+	}
+	both := mergeOptions(etcd, etcd2)
+	return both, both
 }
 
 // optionsText is the drop-in of a daemon's options: one Environment= line each, as
