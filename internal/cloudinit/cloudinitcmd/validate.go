@@ -13,8 +13,36 @@ import (
 
 // verdict is what is wrong with one document.
 type verdict struct {
-	Document string           `json:"document"`
-	Findings []config.Finding `json:"findings"`
+	Document string    `json:"document"`
+	Findings []finding `json:"findings"`
+}
+
+// finding is one, and where its lines are counted from: the document, or a part of it.
+type finding struct {
+	config.Finding
+	in string
+}
+
+// place is FILE:LINE:COLUMN, and the key that stands there.
+func (f finding) place() string {
+	at := fmt.Sprintf("%s:%d", f.in, f.Line)
+	if f.Column > 0 {
+		at += fmt.Sprintf(":%d", f.Column)
+	}
+	if f.Key != "" {
+		at += ", " + f.Key
+	}
+	return at
+}
+
+func (v *verdict) add(part string, findings []config.Finding) {
+	in := v.Document
+	if part != "" {
+		in += " (" + part + ")"
+	}
+	for _, f := range inPart(part, findings) {
+		v.Findings = append(v.Findings, finding{f, in})
+	}
 }
 
 // runValidate says what is wrong with documents. It looks at them as they are written:
@@ -51,13 +79,12 @@ func validate(ctx context.Context, s source.Source) (verdict, error) {
 	if err != nil {
 		return verdict{}, fmt.Errorf("read %s: %w", s.Name(), err)
 	}
-	v := verdict{Document: s.Name(), Findings: []config.Finding{}}
+	v := verdict{Document: s.Name(), Findings: []finding{}}
 	parts, findings := config.Open(data)
-	v.Findings = append(v.Findings, findings...)
+	v.add("", findings)
 	for _, part := range parts {
-		if _, found := readPart(part); len(found) > 0 {
-			v.Findings = append(v.Findings, inPart(part.Name, found)...)
-		}
+		_, found := readPart(part)
+		v.add(part.Name, found)
 	}
 	return v, nil
 }
@@ -98,7 +125,7 @@ func (p *program) showVerdicts(verdicts []verdict) error {
 			if len(verdicts) > 1 {
 				fmt.Fprintf(p.env.Stdout, "%s: ", v.Document)
 			}
-			fmt.Fprintln(p.env.Stdout, f)
+			fmt.Fprintf(p.env.Stdout, "%s\n    at %s\n", f, f.place())
 		}
 	}
 	if err == nil && bad {
