@@ -83,6 +83,7 @@ func (m *maker) user(u config.User) {
 		if u.PrimaryGroup == "" && !u.NoUserGroup && has(m.have.Groups, u.Name) {
 			u.PrimaryGroup = u.Name // useradd would refuse to make a group that exists
 		}
+		u.Groups = m.knownGroups(u)
 		m.step(Step{Kind: AddUser, Target: u.Name, Why: why, User: u})
 	} else if left := differs(u, account); listed && len(left) > 0 {
 		m.note(u.Name, "the user exists: password and keys are applied, not %s", strings.Join(left, ", "))
@@ -90,6 +91,35 @@ func (m *maker) user(u config.User) {
 	if u.PasswordHash != "" && u.PasswordHash != account.PasswordHash {
 		m.step(Step{Kind: Password, Target: u.Name, Why: "passwd of the user", User: u})
 	}
+}
+
+// knownGroups leaves out groups that useradd would refuse to make the user for.
+func (m *maker) knownGroups(u config.User) []string {
+	var known []string
+	for _, g := range u.Groups {
+		if !m.groupExists(g) {
+			m.problem(u.Name, "there is no group %s: the user is made without it", g)
+			continue
+		}
+		known = append(known, g)
+	}
+	return known
+}
+
+// groupExists reports whether there is a group of that name or number by the time of
+// the next step: useradd makes one for each user that has no other.
+func (m *maker) groupExists(name string) bool {
+	if has(m.have.Groups, name) {
+		return true
+	}
+	for _, id := range m.have.Groups {
+		if fmt.Sprint(id) == name {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.steps, func(s Step) bool {
+		return s.Kind == AddUser && s.Target == name && !s.User.NoUserGroup && s.User.PrimaryGroup == ""
+	})
 }
 
 // differs lists the options that an existing account does not have as asked for.
