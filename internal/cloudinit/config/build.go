@@ -110,6 +110,14 @@ func (r *reader) named(f fields, what, name string) bool {
 	return false
 }
 
+// ofTwo is what becomes of two entries of one name.
+var ofTwo = map[string]string{
+	"file":    "the last one counts",
+	"drop-in": "the last one counts",
+	"unit":    "the last content counts, all else is done for both",
+	"user":    "the first one says what the user is, the other adds keys and may change the password",
+}
+
 // once notes names of list entries and complains when one comes again.
 func (r *reader) once(seen map[string]int, f fields, name, what string) {
 	v := f.values[name]
@@ -118,7 +126,7 @@ func (r *reader) once(seen map[string]int, f fields, name, what string) {
 		key = path.Clean(key)
 	}
 	if line, again := seen[key]; again {
-		r.add(v.node, Warning, v.path, "%s %s is there twice: first in line %d", what, v.text, line)
+		r.add(v.node, Warning, v.path, "%s %s is there twice: first in line %d; %s", what, v.text, line, ofTwo[what])
 		return
 	}
 	seen[key] = v.node.line

@@ -296,6 +296,8 @@ func checkPath(s string) string {
 	switch {
 	case clean == "/usr" || strings.HasPrefix(clean, "/usr/"):
 		return "file cannot be written to a read-only filesystem"
+	case strings.HasPrefix(clean, "/proc/") || strings.HasPrefix(clean, "/sys/"):
+		return "it is the kernel's, and gone after a reboot: have a unit write to it, or a file in /etc/sysctl.d or /etc/tmpfiles.d"
 	case clean == "/" || strings.HasSuffix(s, "/") || strings.HasSuffix(s, "/."):
 		return "it is a directory"
 	}

@@ -75,6 +75,10 @@ func (r *reader) header() bool {
 	if strings.TrimRight(first, " \t\r") == Header {
 		return true
 	}
+	if strings.HasPrefix(first, "\xff\xfe") || strings.HasPrefix(first, "\xfe\xff") {
+		r.at(1, 1, Error, "the document is text in UTF-16: save it as UTF-8")
+		return false
+	}
 	msg := `the first line must be "#cloud-config" or begin with "#!"`
 	later := slices.IndexFunc(r.lines, func(l string) bool { return strings.TrimSpace(l) == Header })
 	switch {

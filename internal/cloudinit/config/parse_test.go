@@ -66,7 +66,8 @@ func complaints(findings []Finding) string {
 }
 
 // escapes let a scenario hold what would not be seen in it, or is no text.
-var escapes = strings.NewReplacer("<CR>", "\r", "<TAB>", "\t", "<NUL>", "\x00", "<LATIN-1>", "\xe9", "<BOM>", "\ufeff", "<BELL>", "\a")
+var escapes = strings.NewReplacer("<CR>", "\r", "<TAB>", "\t", "<NUL>", "\x00", "<LATIN-1>", "\xe9", "<BOM>", "\ufeff", "<BELL>", "\a",
+	"<UTF-16>", "\xff\xfe#\x00c\x00")
 
 // describe says in lines what a document asks for.
 func describe(doc Document) string {
