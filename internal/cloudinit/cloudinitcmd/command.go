@@ -210,11 +210,12 @@ func (p *program) say(format string, args ...any) {
 
 // first waits for the first source that can be read, and tells what it waits for.
 func (p *program) first(ctx context.Context, sources []source.Source) (source.Source, error) {
-	told := map[source.Source]string{}
+	told := map[string]string{} // of each source, by what it is called: what was said last
 	return source.First(ctx, sources, source.Polling{Total: p.timeout, Report: func(a source.Attempt) {
-		if a.Err != nil && told[a.Source] != a.Err.Error() {
-			told[a.Source] = a.Err.Error()
-			p.say("waiting for %s %s: %v", a.Source.Type(), a.Source.Name(), a.Err)
+		name := a.Source.Type() + " " + a.Source.Name()
+		if a.Err != nil && told[name] != a.Err.Error() {
+			told[name] = a.Err.Error()
+			p.say("waiting for %s: %v", name, a.Err)
 		}
 	}})
 }
