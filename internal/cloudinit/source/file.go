@@ -31,7 +31,24 @@ func (f file) Available(context.Context) error {
 	return nil
 }
 
-func (f file) UserData(context.Context) ([]byte, error) { return readFile(f.path) }
+// UserData waits for as long as nobody writes to a pipe, and for ctx no longer.
+func (f file) UserData(ctx context.Context) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := readFile(f.path)
+		done <- result{data, err}
+	}()
+	select {
+	case r := <-done:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read %s: %w", f.path, context.Cause(ctx))
+	}
+}
 
 func (f file) Metadata(context.Context) (Metadata, error) { return Metadata{}, nil }
 

@@ -1,6 +1,8 @@
 package source
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/tools/txtar"
 )
 
@@ -207,6 +210,24 @@ func TestFileBounds(t *testing.T) {
 }
 
 // A config drive is read alone: neither a link nor dots lead out of it.
+// A pipe that nobody writes to holds up nobody who wants to leave.
+func TestPipeEndsWithItsContext(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := File(pipe).UserData(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ends with %v", err)
+	}
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0) // lets the reader go
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+}
+
 func TestConfigDriveHoldsTight(t *testing.T) {
 	dir := t.TempDir()
 	latest := filepath.Join(dir, "drive", "openstack", "latest")
