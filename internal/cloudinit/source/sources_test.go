@@ -209,7 +209,6 @@ func TestFileBounds(t *testing.T) {
 	}
 }
 
-// A config drive is read alone: neither a link nor dots lead out of it.
 // A pipe that nobody writes to holds up nobody who wants to leave.
 func TestPipeEndsWithItsContext(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
@@ -228,6 +227,7 @@ func TestPipeEndsWithItsContext(t *testing.T) {
 	w.Close()
 }
 
+// A config drive is read alone: neither a link nor dots lead out of it.
 func TestConfigDriveHoldsTight(t *testing.T) {
 	dir := t.TempDir()
 	latest := filepath.Join(dir, "drive", "openstack", "latest")
