@@ -114,20 +114,8 @@ func (m *maker) units() []unit {
 
 // generated are the units that options of daemons and of updates stand for.
 func generated(c config.CoreOS) []unit {
-	var units []unit
-	c.Etcd, c.Etcd2 = oneStore(c.Etcd, c.Etcd2)
-	for _, d := range []struct {
-		key, name string
-		options   config.Options
-	}{
-		{"etcd", "etcd.service", c.Etcd}, {"etcd2", "etcd2.service", c.Etcd2},
-		{"fleet", "fleet.service", c.Fleet}, {"locksmith", locksmithd, c.Locksmith},
-	} {
-		if len(d.options) > 0 {
-			units = append(units, unit{generated: true, why: "coreos." + d.key, options: d.options,
-				Unit: config.Unit{Name: d.name, Runtime: true}})
-		}
-	}
+	units := slices.Concat(store(c), daemon("fleet.service", "coreos.fleet", c.Fleet),
+		daemon(locksmithd, "coreos.locksmith", c.Locksmith))
 	if s := c.Update.RebootStrategy; s == "off" {
 		units = append(units, unit{generated: true, why: "reboot-strategy off",
 			Unit: config.Unit{Name: locksmithd, Runtime: true, Mask: true, Command: "stop"}})
@@ -142,15 +130,39 @@ func generated(c config.CoreOS) []unit {
 	return units
 }
 
-// oneStore gives both units of the store the options of both sections where both have
-// some: etcd2.service is another name of etcd.service, and of drop-ins of one name
-// systemd reads but one. Where they differ etcd2 counts.
-func oneStore(etcd, etcd2 config.Options) (config.Options, config.Options) {
-	if len(etcd) == 0 || len(etcd2) == 0 {
-		return etcd, etcd2
+// storeUnits are two names of one unit.
+var storeUnits = []string{"etcd.service", "etcd2.service"}
+
+// sameUnit reports whether two names are, or may be, those of one unit.
+func sameUnit(a, b string) bool {
+	return a == b || slices.Contains(storeUnits, a) && slices.Contains(storeUnits, b)
+}
+
+// store gives both units of the store the options of both sections: etcd2.service is
+// another name of etcd.service, and of drop-ins of one name systemd reads but one.
+// Where the sections differ etcd2 counts.
+func store(c config.CoreOS) []unit {
+	both := mergeOptions(c.Etcd, c.Etcd2)
+	var why []string
+	if len(c.Etcd) > 0 {
+		why = append(why, "coreos.etcd")
 	}
-	both := mergeOptions(etcd, etcd2)
-	return both, both
+	if len(c.Etcd2) > 0 {
+		why = append(why, "coreos.etcd2")
+	}
+	var units []unit
+	for _, name := range storeUnits {
+		units = append(units, daemon(name, strings.Join(why, ", "), both)...)
+	}
+	return units
+}
+
+// daemon is the unit of a daemon with options; none without options.
+func daemon(name, why string, options config.Options) []unit {
+	if len(options) == 0 {
+		return nil
+	}
+	return []unit{{generated: true, why: why, options: options, Unit: config.Unit{Name: name, Runtime: true}}}
 }
 
 // optionsText is the drop-in of a daemon's options: one Environment= line each, as
@@ -346,7 +358,7 @@ func (m *maker) commands(units []unit) {
 
 // untold says that a unit goes on with its old text.
 func (m *maker) untold(u unit, units []unit) {
-	told := slices.ContainsFunc(units, func(x unit) bool { return x.Name == u.Name && x.Command != "" })
+	told := slices.ContainsFunc(units, func(x unit) bool { return sameUnit(x.Name, u.Name) && x.Command != "" })
 	if m.have.Units[u.Name].Active && m.changed(u.Name) && !told && !isNetwork(u.Name) {
 		m.note(u.Name, "its text changes, but the document gives it no command: what runs now keeps the old one until it is restarted")
 	}
