@@ -29,6 +29,7 @@ type file struct {
 	Why    string
 	Shared bool   // lines among those of others
 	Unit   string // whose unit file or drop-in it is
+	Early  bool   // it is in write_files, which come before units
 }
 
 // want adds a file. Of two with the same path the later one counts.
@@ -70,7 +71,7 @@ func (m *maker) contents() {
 		if _, again := m.at[f.Path]; again {
 			m.note(f.Path, "is in write_files twice: the last one counts")
 		}
-		m.wantFile(file{File: f, Why: "write_files"})
+		m.wantFile(file{File: f, Why: "write_files", Unit: unitOf(f.Path), Early: true})
 	}
 	if d.CoreOS.OEM.ID != "" {
 		m.wantText(oemFile, oemRelease(d.CoreOS.OEM), "coreos.oem", false)
@@ -114,10 +115,10 @@ func (m *maker) base(paths ...string) string {
 	return ""
 }
 
-// writeFiles plans the files of a unit, or those of none.
+// writeFiles plans the files of a unit, or with "" those that come before units.
 func (m *maker) writeFiles(unit string) {
 	for _, f := range m.files {
-		if f.Unit == unit {
+		if early := f.Early || f.Unit == ""; early == (unit == "") && (early || f.Unit == unit) {
 			m.writeFile(f)
 		}
 	}

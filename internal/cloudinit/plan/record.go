@@ -51,7 +51,7 @@ func (m *maker) before() Record {
 
 // stepAhead records what a step may leave behind if the run is cut after it.
 func (m *maker) stepAhead(r *Record, s Step) {
-	if s.Unit != "" && !isNetwork(s.Unit) && m.have.Live {
+	if (s.Unit != "" && !isNetwork(s.Unit) || inUnitDir(s.Target)) && m.have.Live {
 		r.ReloadDue = r.ReloadDue || s.Kind != Command
 	}
 	switch {

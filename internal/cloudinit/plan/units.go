@@ -55,6 +55,29 @@ func (m *maker) textHash(unit string) string {
 
 func isNetwork(name string) bool { return slices.Contains(networkTypes, path.Ext(name)) }
 
+// unitDirs are where systemd reads units that a document can write.
+var unitDirs = []string{"/etc/systemd/system/", "/run/systemd/system/"}
+
+// inUnitDir reports whether systemd has to read its units anew when a file changes.
+func inUnitDir(p string) bool {
+	return slices.ContainsFunc(unitDirs, func(dir string) bool { return strings.HasPrefix(p, dir) })
+}
+
+// unitOf is the unit whose file or drop-in is at a path; "" if it is none's.
+func unitOf(p string) string {
+	dir, name := path.Split(p)
+	if (dir == "/etc/systemd/network/" || dir == "/run/systemd/network/") && isNetwork(name) {
+		return name
+	}
+	if unit, ok := strings.CutSuffix(path.Base(dir), ".d"); ok && path.Ext(name) == ".conf" {
+		dir, name = path.Dir(path.Clean(dir))+"/", unit
+	}
+	if slices.Contains(unitDirs, dir) && !isNetwork(name) && badUnit(name) == "" {
+		return name
+	}
+	return ""
+}
+
 // badUnit says what is wrong with the name of a unit; "" if nothing is.
 func badUnit(name string) string {
 	if strings.ContainsAny(name, "/\x00") {
@@ -103,6 +126,11 @@ func (m *maker) units() []unit {
 		units = append(units, unit{Unit: u, why: "coreos.units"})
 	}
 	units = append(units, generated(m.want.Document.CoreOS)...)
+	for _, f := range m.files {
+		if f.Unit != "" {
+			m.addText(f.Unit, "file", f.Path, string(f.Content))
+		}
+	}
 	for _, u := range units {
 		m.wantUnit(u)
 	}
@@ -324,7 +352,7 @@ func (m *maker) changed(name string) bool {
 func (m *maker) reload() {
 	why := ""
 	for _, s := range m.steps {
-		if s.Unit != "" && !isNetwork(s.Unit) {
+		if s.Unit != "" && !isNetwork(s.Unit) || inUnitDir(s.Target) {
 			why = "unit files change"
 		}
 	}
@@ -353,6 +381,11 @@ func (m *maker) commands(units []unit) {
 			continue
 		}
 		m.command(u)
+	}
+	for _, f := range m.files {
+		if f.Early && !slices.Contains(m.unitNames, f.Unit) {
+			m.untold(unit{Unit: config.Unit{Name: f.Unit}}, nil)
+		}
 	}
 }
 

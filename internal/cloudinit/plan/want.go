@@ -119,6 +119,9 @@ func Look(want Wanted, record Record) Targets {
 	}
 	for _, f := range m.files {
 		t.Files = append(t.Files, f.Path)
+		if f.Unit != "" && !isNetwork(f.Unit) {
+			t.Units = append(t.Units, f.Unit)
+		}
 	}
 	for p, mark := range record.Files {
 		t.Files = append(t.Files, p)
