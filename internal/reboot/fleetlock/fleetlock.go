@@ -226,14 +226,5 @@ func (h *Handler) take(c client) func(sema.Semaphore) (sema.Semaphore, error) {
 // giveBack takes the client off. A slot that a person holds for it is not the
 // client's to give back.
 func giveBack(c client) func(sema.Semaphore) (sema.Semaphore, error) {
-	return func(s sema.Semaphore) (sema.Semaphore, error) {
-		if s.Details[c.ID].Phase == sema.ByHand {
-			return s, nil
-		}
-		next, err := s.Release(c.ID)
-		if errors.Is(err, sema.ErrNotHolder) {
-			return s, nil
-		}
-		return next, err
-	}
+	return func(s sema.Semaphore) (sema.Semaphore, error) { return s.GiveBack(c.ID) }
 }

@@ -122,33 +122,18 @@ func holdersText(s sema.Semaphore) string {
 }
 
 func (s *session) setMax() *cobra.Command {
-	c := &cobra.Command{Use: "set-max N", Short: "let N machines reboot at a time"}
-	c.RunE = func(c *cobra.Command, args []string) error {
-		n, err := number(c, args)
-		if err != nil {
-			return err
-		}
-		var old int
-		err = s.with(func(l *lock.Lock) error {
-			return change(c.Context(), l, func(v sema.Semaphore) (sema.Semaphore, error) {
-				old = v.Max
-				return v.SetMax(n)
-			})
-		})
-		if err != nil {
-			return s.failed("setting max", err)
-		}
-		fmt.Fprintf(s.env.Stdout, "Old-Max: %d\nMax: %d\n", old, n)
-		return nil
-	}
-	return c
+	return s.setting("set-max N", "let N machines reboot at a time", "Max",
+		func(v sema.Semaphore) int { return v.Max }, sema.Semaphore.SetMax)
 }
 
 func (s *session) setStopAfter() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "set-stop-after N",
-		Short: "stop after N machines in a row that did not come back or came back bad; 0: never",
-	}
+	return s.setting("set-stop-after N", "stop after N machines in a row that did not come back or came back bad; 0: never", "Stop-After",
+		func(v sema.Semaphore) int { return v.StopAfter }, sema.Semaphore.SetStopAfter)
+}
+
+// setting is a command that changes one number of the lock, which it calls name.
+func (s *session) setting(use, short, name string, get func(sema.Semaphore) int, set func(sema.Semaphore, int) (sema.Semaphore, error)) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		n, err := number(c, args)
 		if err != nil {
@@ -157,14 +142,14 @@ func (s *session) setStopAfter() *cobra.Command {
 		var old int
 		err = s.with(func(l *lock.Lock) error {
 			return change(c.Context(), l, func(v sema.Semaphore) (sema.Semaphore, error) {
-				old = v.StopAfter
-				return v.SetStopAfter(n)
+				old = get(v)
+				return set(v, n)
 			})
 		})
 		if err != nil {
-			return s.failed("setting stop-after", err)
+			return s.failed("setting "+strings.ToLower(name), err)
 		}
-		fmt.Fprintf(s.env.Stdout, "Old-Stop-After: %d\nStop-After: %d\n", old, n)
+		fmt.Fprintf(s.env.Stdout, "Old-%s: %d\n%s: %d\n", name, old, name, n)
 		return nil
 	}
 	return c
@@ -247,23 +232,36 @@ func (s *session) rebootNow(ctx context.Context, why string) error {
 	d := s.detail(id)
 	d.Phase, d.Why = sema.Rebooting, why
 	return s.with(func(l *lock.Lock) error {
-		held := false
+		var before sema.Semaphore
 		err := change(ctx, l, func(v sema.Semaphore) (sema.Semaphore, error) {
-			if held = v.Holds(id); held {
-				return v.Refresh(id, d)
-			}
-			return v.Take(id, d)
+			before = v
+			return v.AcquireByHand(id, d)
 		})
 		if err != nil {
 			return s.failed("locking", hinted(err))
 		}
-		err = s.machine.Reboot(ctx)
-		if err == nil || held {
-			return err
+		if err = s.machine.Reboot(ctx); err == nil {
+			return nil
 		}
-		back := change(ctx, l, func(v sema.Semaphore) (sema.Semaphore, error) { return v.Release(id) })
+		// Also when somebody has pressed Ctrl-C: a machine that says that it reboots, and
+		// does not, would be taken for lost.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+		defer cancel()
+		back := change(ctx, l, func(v sema.Semaphore) (sema.Semaphore, error) { return undo(v, before, id) })
 		return errors.Join(err, s.failed("unlocking", back))
 	})
+}
+
+// undoLimit is how long the store may take to forget a reboot that was not.
+const undoLimit = 10 * time.Second
+
+// undo makes the machine what it was before: no holder, or one in the phase it was in.
+func undo(now, before sema.Semaphore, id string) (sema.Semaphore, error) {
+	if !before.Holds(id) {
+		return now.GiveBack(id)
+	}
+	was := before.Details[id]
+	return now.Refresh(id, sema.Detail{Phase: was.Phase, Why: was.Why})
 }
 
 func (s *session) sendNeedReboot() *cobra.Command {

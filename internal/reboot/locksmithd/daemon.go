@@ -558,10 +558,11 @@ func (d *Daemon) take(ctx context.Context, s Snapshot) error {
 	sent := d.now()
 	at := time.Now().UTC().Truncate(time.Second)
 	err := d.change(ctx, func(l sema.Semaphore) (sema.Semaphore, error) {
-		return l.Take(s.Machine, sema.Detail{Hostname: d.cfg.Hostname, Since: at, Why: s.Need.Why, Boot: s.Boot})
+		// With its phase: whatever the machine may hold, its drain begins now.
+		return l.Acquire(s.Machine, sema.Detail{Hostname: d.cfg.Hostname, Since: at, Why: s.Need.Why, Boot: s.Boot, Phase: sema.Draining})
 	})
 	switch {
-	case errors.Is(err, sema.ErrFull), errors.Is(err, sema.ErrStopped), errors.Is(err, sema.ErrHolderExists):
+	case errors.Is(err, sema.ErrFull), errors.Is(err, sema.ErrStopped), errors.Is(err, sema.ErrHolderExists), errors.Is(err, sema.ErrLost):
 		return nil // the next look says so
 	case err != nil:
 		return err
@@ -605,7 +606,7 @@ func (d *Daemon) reboot(ctx context.Context, s Snapshot) error {
 
 // release ends a reboot that went well.
 func (d *Daemon) release(ctx context.Context) error {
-	return d.over(d.change(ctx, func(l sema.Semaphore) (sema.Semaphore, error) { return l.Release(d.cfg.MachineID) }))
+	return d.over(d.change(ctx, func(l sema.Semaphore) (sema.Semaphore, error) { return l.GiveBack(d.cfg.MachineID) }))
 }
 
 // over ends what the note is about.

@@ -1,12 +1,14 @@
 package locksmithd
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"flotilla/internal/reboot/lock"
 	"flotilla/internal/reboot/sema"
 	"flotilla/internal/systemd/login"
 )
@@ -252,6 +254,64 @@ func TestStoreAway(t *testing.T) {
 		w.store.setAway(m.id, false)
 		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
 	})
+}
+
+// meddled is a lock that somebody changes just before the daemon's own change of a
+// kind arrives, as it may be between what a watch tells and the next step.
+type meddled struct {
+	Locker
+	when   func(before, after sema.Semaphore) bool
+	meddle func() // once
+}
+
+func (l *meddled) Change(ctx context.Context, f func(sema.Semaphore) (sema.Semaphore, error)) (lock.State, error) {
+	if s, err := l.Read(ctx); err == nil && l.meddle != nil {
+		if next, err := f(s.Semaphore); err == nil && l.when(s.Semaphore, next) {
+			meddle := l.meddle
+			l.meddle = nil
+			meddle()
+		}
+	}
+	return l.Locker.Change(ctx, f)
+}
+
+// A person who takes the slot away and keeps it, at the moment at which the machine
+// wants to go on with it or to give it back, has the last word.
+func TestPersonMeddles(t *testing.T) {
+	const me = "m1"
+	for name, when := range map[string]func(before, after sema.Semaphore) bool{
+		"it is about to reboot":     func(_, after sema.Semaphore) bool { return after.Details[me].Phase == sema.Rebooting },
+		"it is about to give back":  func(before, after sema.Semaphore) bool { return before.Holds(me) && !after.Holds(me) },
+		"it is about to ask for it": func(before, after sema.Semaphore) bool { return !before.Holds(me) && after.Holds(me) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				m := w.machines[0]
+				met := false
+				m.locks = &meddled{Locker: m.locks, when: when, meddle: func() {
+					met = true
+					if w.store.now().Holds(me) {
+						w.store.change(t, func(s sema.Semaphore) (sema.Semaphore, error) { return s.Release(me) })
+					}
+					w.store.change(t, func(s sema.Semaphore) (sema.Semaphore, error) {
+						return s.Take(me, sema.Detail{Phase: sema.ByHand})
+					})
+				}}
+				m.needs.want()
+				m.start()
+				time.Sleep(time.Hour)
+				if !met {
+					t.Fatal("nobody has meddled")
+				}
+				if got := w.store.now().Details[me].Phase; got != sema.ByHand {
+					t.Errorf("the lock is %s", w.store.now().Encode())
+				}
+				if w.store.now().Stopped != nil || name != "it is about to give back" && m.rebooted() != 0 {
+					t.Errorf("it has rebooted %d times, the lock is %s", m.rebooted(), w.store.now().Encode())
+				}
+			})
+		})
+	}
 }
 
 // Those who are logged in have their five minutes.

@@ -28,8 +28,8 @@ import (
 var (
 	// ErrFull: Take and Acquire, no slot is free.
 	ErrFull = errors.New("semaphore is at 0")
-	// ErrHolderExists: Take, the machine holds one already; Acquire, a person holds
-	// one for it.
+	// ErrHolderExists: Take, the machine holds one already; Acquire, Refresh and Fail, a
+	// person holds one for it.
 	ErrHolderExists = errors.New("holder exists")
 	// ErrNotHolder: Release, Fail, Refresh and Lose, the machine holds none.
 	ErrNotHolder = errors.New("holder does not exist")
@@ -177,29 +177,43 @@ func (s Semaphore) Take(machine string, d Detail) (Semaphore, error) {
 // keeps it, with a sign of life. What a person holds for the machine is not the
 // machine's (ErrHolderExists).
 func (s Semaphore) Acquire(machine string, d Detail) (Semaphore, error) {
-	switch {
-	case !s.Holds(machine):
+	if !s.Holds(machine) {
 		return s.Take(machine, d)
-	case s.Details[machine].Phase == ByHand:
-		return s, ErrHolderExists
 	}
 	return s.Refresh(machine, d)
 }
+
+// AcquireByHand is Acquire for a person at the machine, who also goes on with the slot
+// that a person has taken for it.
+func (s Semaphore) AcquireByHand(machine string, d Detail) (Semaphore, error) {
+	if !s.byHand(machine) {
+		return s.Acquire(machine, d)
+	}
+	return s.refreshed(machine, d), nil
+}
+
+// byHand tells whether a person has taken a slot for the machine.
+func (s Semaphore) byHand(machine string) bool { return s.Details[machine].Phase == ByHand }
 
 // Refresh is a sign of life of a holder: its entry changes. The phase and boot are
 // those of d; what d leaves empty stays as it was, and is filled in again by d if a
 // classic client has dropped it.
 func (s Semaphore) Refresh(machine string, d Detail) (Semaphore, error) {
-	have := s.Details[machine]
 	switch {
 	case !s.Holds(machine):
 		return s, ErrNotHolder
-	case have.Phase.over():
+	case s.Details[machine].Phase.over():
 		return s, ErrLost
+	case s.byHand(machine):
+		return s, ErrHolderExists
 	}
+	return s.refreshed(machine, d), nil
+}
+
+func (s Semaphore) refreshed(machine string, d Detail) Semaphore {
 	next := s.clone()
-	next.Details[machine] = merge(have, d)
-	return next, nil
+	next.Details[machine] = merge(s.Details[machine], d)
+	return next
 }
 
 // merge is the entry after a sign of life. Since is when the slot was taken, which
@@ -245,10 +259,26 @@ func (s Semaphore) Release(machine string) (Semaphore, error) {
 	return next, nil
 }
 
+// GiveBack is Release for the machine itself: what a person holds for it stays, and what
+// it does not hold it need not give back.
+func (s Semaphore) GiveBack(machine string) (Semaphore, error) {
+	if s.byHand(machine) {
+		return s, nil
+	}
+	next, err := s.Release(machine)
+	if errors.Is(err, ErrNotHolder) {
+		return s, nil
+	}
+	return next, err
+}
+
 // Fail is the end of a reboot whose machine came back and is not healthy.
 func (s Semaphore) Fail(machine, why string, at time.Time) (Semaphore, error) {
-	if !s.Holds(machine) {
+	switch {
+	case !s.Holds(machine):
 		return s, ErrNotHolder
+	case s.byHand(machine):
+		return s, ErrHolderExists
 	}
 	return s.casualty(machine, Bad, why, at), nil
 }

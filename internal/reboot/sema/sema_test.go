@@ -17,8 +17,9 @@ import (
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 // play carries a story out, one operation a line, and returns what is stored after
-// each: "take a", "refresh a rebooting", "release a", "fail a", "lose a", "max 2",
-// "stop-after 0", "resume", "classic" (a write by a classic client).
+// each: "take a", "acquire a", "acquire-by-hand a rebooting", "refresh a rebooting",
+// "release a", "give-back a", "fail a", "lose a", "max 2", "stop-after 0", "resume",
+// "classic" (a write by a classic client).
 func play(t *testing.T, s sema.Semaphore, story string) (sema.Semaphore, string) {
 	t.Helper()
 	var log strings.Builder
@@ -37,6 +38,12 @@ func play(t *testing.T, s sema.Semaphore, story string) (sema.Semaphore, string)
 		switch f[0] {
 		case "take":
 			next, err = s.Take(arg(1), sema.Detail{Phase: sema.Phase(arg(2))})
+		case "acquire":
+			next, err = s.Acquire(arg(1), sema.Detail{Phase: sema.Phase(arg(2))})
+		case "acquire-by-hand":
+			next, err = s.AcquireByHand(arg(1), sema.Detail{Phase: sema.Phase(arg(2))})
+		case "give-back":
+			next, err = s.GiveBack(arg(1))
 		case "refresh":
 			next, err = s.Refresh(arg(1), sema.Detail{Phase: sema.Phase(arg(2))})
 		case "release":
@@ -289,6 +296,27 @@ take c: 0/1 c=draining bad:a bad:b
 release a: 0/1 c=draining bad:b
 resume: 0/1 c=draining
 resume: not stopped`},
+		{"what a person holds is not the machine's", `
+take a by-hand
+acquire a draining
+refresh a rebooting
+fail a
+give-back a
+give-back b
+acquire-by-hand a rebooting
+acquire a draining
+give-back a
+acquire-by-hand b rebooting`, `
+take a by-hand: 0/1 a=by-hand
+acquire a draining: holder exists
+refresh a rebooting: holder exists
+fail a: holder exists
+give-back a: 0/1 a=by-hand
+give-back b: 0/1 a=by-hand
+acquire-by-hand a rebooting: 0/1 a=rebooting
+acquire a draining: 0/1 a=draining
+give-back a: 1/1
+acquire-by-hand b rebooting: 0/1 b=rebooting`},
 		{"nobody watches what a person holds", `
 take a by-hand
 lose a
