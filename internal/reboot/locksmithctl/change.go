@@ -96,7 +96,7 @@ func change(ctx context.Context, l *lock.Lock, f func(sema.Semaphore) (sema.Sema
 	case errors.Is(err, sema.ErrStopped):
 		return fault.Hint(err, "look after the machine, then 'locksmithctl%s resume'", groupFlag(l))
 	case errors.Is(err, sema.ErrFull), errors.Is(err, sema.ErrNotHolder):
-		return fault.Hint(err, "%s", holdersText(now.Semaphore))
+		return fault.Hint(err, "max is %d, %s", now.Max, now.HeldBy())
 	case errors.Is(err, sema.ErrLost):
 		return fault.Hint(err, "'locksmithctl%s unlock' says that it is well", groupFlag(l))
 	}
@@ -108,17 +108,6 @@ func groupFlag(l *lock.Lock) string {
 		return ""
 	}
 	return " -group " + l.Group()
-}
-
-func holdersText(s sema.Semaphore) string {
-	if len(s.Holders) == 0 {
-		return fmt.Sprintf("max is %d, and nobody holds a slot", s.Max)
-	}
-	var list []string
-	for _, m := range s.Holders {
-		list = append(list, sema.Name(m, s.Details[m].Hostname))
-	}
-	return fmt.Sprintf("max is %d, held by %s", s.Max, strings.Join(list, ", "))
 }
 
 func (s *session) setMax() *cobra.Command {
@@ -218,7 +207,7 @@ func (s *session) reboot() *cobra.Command {
 // rebootNow takes the slot and reboots. What forbids the reboot is asked about first,
 // and a slot that turns out to be of no use is given back: it would block the others.
 func (s *session) rebootNow(ctx context.Context, why string) error {
-	blocked, err := s.machine.Inhibitors(ctx)
+	blocked, err := s.machine.Blockers(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ type Machine interface {
 
 	// Reboot has the machine reboot, after what runs has been stopped.
 	Reboot(ctx context.Context) error
-	// Inhibitors is who forbids a reboot, and why.
-	Inhibitors(ctx context.Context) ([]string, error)
+	// Blockers is who forbids a reboot, and why.
+	Blockers(ctx context.Context) ([]string, error)
 	// SendNeedReboot says in the update engine's name that a reboot is needed.
 	SendNeedReboot(ctx context.Context) error
 }
@@ -178,17 +178,10 @@ func (thisMachine) Reboot(ctx context.Context) error {
 	return m.Reboot(ctx)
 }
 
-func (thisMachine) Inhibitors(ctx context.Context) ([]string, error) {
+func (thisMachine) Blockers(ctx context.Context) ([]string, error) {
 	m := login.New("")
 	defer m.Close()
-	all, err := m.Inhibitors(ctx)
-	var out []string
-	for _, i := range all {
-		if i.BlocksReboot() {
-			out = append(out, i.String())
-		}
-	}
-	return out, err
+	return m.Blockers(ctx)
 }
 
 func (thisMachine) SendNeedReboot(ctx context.Context) error {

@@ -39,7 +39,7 @@ func (m *machine) Reboot(context.Context) error {
 	m.did = append(m.did, "reboot")
 	return m.stuck
 }
-func (m *machine) Inhibitors(context.Context) ([]string, error) { return m.inhibited, nil }
+func (m *machine) Blockers(context.Context) ([]string, error) { return m.inhibited, nil }
 func (m *machine) SendNeedReboot(context.Context) error {
 	m.did = append(m.did, "send")
 	return nil
@@ -110,7 +110,7 @@ func TestReboot(t *testing.T) {
 		{name: "this one", line: "unlock", want: "0 "},
 		{name: "another", line: "lock m2", want: "0 ", holders: "m2  by-hand locked by hand "},
 		{name: "full", line: "reboot",
-			want:    "1 Error locking: semaphore is at 0\nhint: max is 1, held by m2\n",
+			want:    "1 Error locking: semaphore is at 0\nhint: max is 1, held by m2, by-hand\n",
 			holders: "m2  by-hand locked by hand "},
 	} {
 		got := run(t, &c.m, url, c.line)

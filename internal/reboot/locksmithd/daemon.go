@@ -52,7 +52,7 @@ type Needs interface {
 type Logind interface {
 	Reboot(ctx context.Context) error
 	Sessions(ctx context.Context) ([]login.Session, error)
-	Inhibitors(ctx context.Context) ([]login.Inhibitor, error)
+	Blockers(ctx context.Context) ([]string, error)
 }
 
 // Deps is what a daemon gets from outside. All but the last three are required.
@@ -488,14 +488,12 @@ func (d *Daemon) objections(ctx context.Context) []string {
 		return []string{d.refused}
 	}
 	var out []string
-	inhibitors, err := d.deps.Logind.Inhibitors(ctx)
+	blockers, err := d.deps.Logind.Blockers(ctx)
 	if err != nil {
 		out = append(out, err.Error())
 	}
-	for _, i := range inhibitors {
-		if i.BlocksReboot() {
-			out = append(out, "inhibitor "+i.String())
-		}
+	for _, who := range blockers {
+		out = append(out, "inhibitor "+who)
 	}
 	return append(out, d.deps.Hooks(ctx, d.cfg.VetoDir, "FLOTILLA_REBOOT_WHY="+d.deps.Needs.Need().Why)...)
 }

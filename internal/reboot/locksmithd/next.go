@@ -269,28 +269,19 @@ func (s Snapshot) asking() Step {
 	case s.Locked && s.Lock.Stopped != nil:
 		return wait(idle, "%s: the lock is stopped ('locksmithctl resume' goes on): %s", why, s.Lock.Stopped.Why)
 	case s.Locked && s.Lock.Free() <= 0:
-		return wait(idle, "%s: %s", why, holders(s.Lock.Semaphore))
+		return wait(idle, "%s: %s", why, noSlot(s.Lock.Semaphore))
 	case len(s.Objections) > 0:
 		return wait(later, "%s: objected to by %s", why, strings.Join(s.Objections, "; "))
 	}
 	return step(Take, "%s", why)
 }
 
-// holders is who has the slots.
-func holders(l sema.Semaphore) string {
+// noSlot is why no slot is free.
+func noSlot(l sema.Semaphore) string {
 	if len(l.Holders) == 0 {
 		return fmt.Sprintf("the lock lets %d machines reboot at once", l.Max)
 	}
-	var names []string
-	for _, m := range l.Holders {
-		d := l.Details[m]
-		name := sema.Name(m, d.Hostname)
-		if d.Phase != "" {
-			name += ", " + string(d.Phase)
-		}
-		names = append(names, name)
-	}
-	return "the lock is held by " + strings.Join(names, "; ")
+	return "the lock is " + l.HeldBy()
 }
 
 // draining gets the machine empty. Until it goes down the lock can be given back.

@@ -325,8 +325,8 @@ func (m *machine) judge() {
 // Sessions implements Logind.
 func (m *machine) Sessions(context.Context) ([]login.Session, error) { return m.sessions, nil }
 
-// Inhibitors implements Logind.
-func (m *machine) Inhibitors(context.Context) ([]login.Inhibitor, error) { return nil, nil }
+// Blockers implements Logind.
+func (m *machine) Blockers(context.Context) ([]string, error) { return nil, nil }
 
 func (m *machine) write(tty, text string) error {
 	m.mu.Lock()

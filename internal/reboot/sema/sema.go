@@ -331,6 +331,24 @@ func Name(machine, hostname string) string {
 	return machine + " (" + hostname + ")"
 }
 
+// HeldBy says who holds the slots, for people: "held by ID (HOSTNAME), PHASE; ID, PHASE",
+// or "held by nobody".
+func (s Semaphore) HeldBy() string {
+	if len(s.Holders) == 0 {
+		return "held by nobody"
+	}
+	var names []string
+	for _, m := range s.Holders {
+		d := s.Details[m]
+		name := Name(m, d.Hostname)
+		if d.Phase != "" {
+			name += ", " + string(d.Phase)
+		}
+		names = append(names, name)
+	}
+	return "held by " + strings.Join(names, "; ")
+}
+
 // Resume goes on after a stop: casualties lose their slots and are forgotten.
 func (s Semaphore) Resume() (Semaphore, error) {
 	if s.Stopped == nil && len(s.Bad) == 0 {

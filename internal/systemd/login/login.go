@@ -134,6 +134,18 @@ func (m *Manager) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 	return out, nil
 }
 
+// Blockers lists who forbids a reboot now and why, for people.
+func (m *Manager) Blockers(ctx context.Context) ([]string, error) {
+	all, err := m.Inhibitors(ctx)
+	var out []string
+	for _, i := range all {
+		if i.BlocksReboot() {
+			out = append(out, i.String())
+		}
+	}
+	return out, err
+}
+
 func hinted(err error) error {
 	if errors.Is(err, ErrAbsent) {
 		return fault.Hint(err, "systemd-logind.service has to run: 'systemctl start systemd-logind'")

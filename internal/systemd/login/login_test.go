@@ -117,6 +117,9 @@ func TestInhibitors(t *testing.T) {
 	if len(got) != 1 || !got[0].BlocksReboot() || got[0].String() != "dpkg: packages are being installed" {
 		t.Errorf("got %+v", got)
 	}
+	if got, err := m.Blockers(t.Context()); err != nil || len(got) != 1 || got[0] != "dpkg: packages are being installed" {
+		t.Errorf("blockers: %q, %v", got, err)
+	}
 }
 
 func TestBlocksReboot(t *testing.T) {
