@@ -11,6 +11,9 @@
 // succeed. 200 is yes; everything else is no, with {"kind":"...","value":"..."} for
 // programs and people. A client asks steady-state after its start until it succeeds,
 // and pre-reboot before its reboot until it succeeds.
+//
+// In between it gives no sign of life, so that its slot says itself how long it may be
+// silent: Config.Timeout.
 package fleetlock
 
 import (
@@ -42,6 +45,7 @@ const (
 	KindGroup    = "unknown_group"           // 400: there is no lock for the group
 	KindSema     = "failed_sem_init"         // 500: the lock could not be read
 	KindLock     = "failed_lock"             // 409: not now; 500: the lock could not be written
+	KindPath     = "unknown_path"            // 404: neither of the two requests
 	KindMethod   = "invalid_method"          // 405
 	KindTooLarge = "request_too_large"       // 413
 )
@@ -51,6 +55,14 @@ const (
 	maxBody = 16 << 10
 	maxName = 256
 )
+
+// changeLimit is how long the store may take to change the lock: a client asks again.
+const changeLimit = 30 * time.Second
+
+// DefaultTimeout is how long a client may take from the slot to its first word after the
+// boot, if nobody has said otherwise: a server that counts its memory and checks its
+// disks, and all that it does before it goes down.
+const DefaultTimeout = 30 * time.Minute
 
 // A group is part of a key's name. "." and ".." would be another key's.
 var groupName = regexp.MustCompile(`^[a-zA-Z0-9.-]+$`)
@@ -67,8 +79,11 @@ var _ Locker = (*lock.Lock)(nil)
 type Config struct {
 	// Open returns the lock of a group; "" is that of machines in no group.
 	Open func(group string) (Locker, error)
-	Now  func() time.Time // nil: time.Now
-	Log  *slog.Logger     // nil: nothing is logged
+	// Timeout is after how long without a word a client is taken for dead, in whole
+	// seconds; 0: DefaultTimeout.
+	Timeout time.Duration
+	Now     func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil: nothing is logged
 }
 
 // Handler serves the protocol below any path. Requests are small and the lock may be
@@ -77,6 +92,9 @@ type Handler struct{ cfg Config }
 
 // New makes a handler; it asks the store nothing.
 func New(cfg Config) *Handler {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -95,12 +113,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/v1/steady-state"):
 		change = giveBack
 	default:
-		http.NotFound(w, r)
+		refuse(http.StatusNotFound, KindPath, "the protocol has v1/pre-reboot and v1/steady-state").write(w)
 		return
 	}
 	c, no := readRequest(w, r)
 	if no == nil {
-		no = h.change(r.Context(), c, change(c))
+		ctx, cancel := context.WithTimeout(r.Context(), changeLimit)
+		defer cancel()
+		no = h.change(ctx, c, change(c))
 	}
 	if no != nil {
 		h.cfg.Log.Info("refused", "request", r.URL.Path, "machine", c.ID, "group", c.Group, "kind", no.Kind, "why", no.Value)
@@ -203,28 +223,55 @@ func (h *Handler) change(ctx context.Context, c client, f func(sema.Semaphore) (
 	if s.Index == 0 && c.lockName() != "" {
 		return refuse(http.StatusBadRequest, KindGroup, "no lock for group %q: 'locksmithctl -group %s set-max 1' makes one", c.Group, c.Group)
 	}
-	_, err = l.Change(ctx, f)
+	s, err = l.Change(ctx, f)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, sema.ErrLost):
 		return refuse(http.StatusConflict, KindLock, "%s has been given up: a client asks steady-state after its start", c.ID)
-	case errors.Is(err, sema.ErrFull), errors.Is(err, sema.ErrStopped), errors.Is(err, sema.ErrHolderExists):
+	case errors.Is(err, sema.ErrFull):
+		return refuse(http.StatusConflict, KindLock, "%v: max is %d, %s", err, s.Max, s.HeldBy())
+	case errors.Is(err, sema.ErrStopped), errors.Is(err, sema.ErrHolderExists), errors.Is(err, errNotOurs):
 		return refuse(http.StatusConflict, KindLock, "%v", err)
 	}
 	return refuse(http.StatusInternalServerError, KindLock, "%v", err)
+}
+
+// errNotOurs is a slot that its machine has taken itself, and tells of itself: the
+// protocol's clients are other machines.
+var errNotOurs = errors.New("the machine's own locksmithd holds the slot")
+
+// ours refuses a slot that has not been taken by the protocol, by a classic client or by
+// a person.
+func ours(s sema.Semaphore, id string) error {
+	if s.Details[id].Boot != "" && s.Details[id].Phase != sema.ByHand {
+		return errNotOurs
+	}
+	return nil
 }
 
 // take gives the client a slot, or lets it keep its own. From now on the machine may
 // be down at any time: the protocol has no sign of life, and no word of the reboot
 // itself.
 func (h *Handler) take(c client) func(sema.Semaphore) (sema.Semaphore, error) {
-	d := sema.Detail{Since: h.cfg.Now().UTC().Truncate(time.Microsecond), Why: "asked by FleetLock", Phase: sema.Rebooting}
-	return func(s sema.Semaphore) (sema.Semaphore, error) { return s.Acquire(c.ID, d) }
+	d := sema.Detail{
+		Since: h.cfg.Now().UTC().Truncate(time.Microsecond), Why: "asked by FleetLock", Phase: sema.Rebooting,
+		Timeout: int(h.cfg.Timeout / time.Second),
+	}
+	return func(s sema.Semaphore) (sema.Semaphore, error) {
+		if err := ours(s, c.ID); err != nil {
+			return s, err
+		}
+		return s.Acquire(c.ID, d)
+	}
 }
 
-// giveBack takes the client off. A slot that a person holds for it is not the
-// client's to give back.
+// giveBack takes the client off.
 func giveBack(c client) func(sema.Semaphore) (sema.Semaphore, error) {
-	return func(s sema.Semaphore) (sema.Semaphore, error) { return s.GiveBack(c.ID) }
+	return func(s sema.Semaphore) (sema.Semaphore, error) {
+		if err := ours(s, c.ID); err != nil {
+			return s, err
+		}
+		return s.GiveBack(c.ID)
+	}
 }

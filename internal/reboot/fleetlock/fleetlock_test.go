@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flotilla/client/keys"
 	"flotilla/internal/kv/kvtest"
@@ -76,7 +77,7 @@ func TestTurns(t *testing.T) {
 		{"/v1/steady-state", "a", "200"},
 		{"/v1/pre-reboot", "a", "200"},
 		{"/v1/pre-reboot", "a", "200"},
-		{"/v1/pre-reboot", "b", "409 failed_lock: semaphore is at 0"},
+		{"/v1/pre-reboot", "b", "409 failed_lock: semaphore is at 0: max is 1, held by a, rebooting"},
 		{"/v1/steady-state", "b", "200"},
 		{"/fleetlock/v1/steady-state", "a", "200"},
 		{"/fleetlock/v1/steady-state", "a", "200"},
@@ -129,6 +130,63 @@ func TestByHand(t *testing.T) {
 	}
 }
 
+// What a machine of ours holds is nobody's to take or give back by protocol either.
+func TestNotOurs(t *testing.T) {
+	m := memory{}
+	h := New(Config{Open: m.open})
+	s, err := sema.New().Take("a", sema.Detail{Boot: "boot-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m[""] = &lock.State{Semaphore: s, Index: 1}
+	for _, path := range []string{"/v1/pre-reboot", "/v1/steady-state"} {
+		if got := ask(t, h, path, body("a", "default")); got != "409 failed_lock: the machine's own locksmithd holds the slot" {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	if got := m[""].Details["a"]; got.Phase != sema.Draining {
+		t.Errorf("it is %s", m[""].Encode())
+	}
+}
+
+// A client says nothing while it reboots, for 20 minutes here: longer than others may be
+// silent, and not as long as it may.
+func TestSlowReboot(t *testing.T) {
+	for after, want := range map[time.Duration]bool{20 * time.Minute: false, 30 * time.Minute: true} {
+		m := memory{}
+		h := New(Config{Open: m.open})
+		ask(t, h, "/v1/pre-reboot", body("a", "default"))
+		var eye sema.Observer
+		var dead []sema.Suspect
+		for now := time.Duration(0); now <= after; now += sema.RefreshEvery {
+			dead = eye.Look(m[""].Semaphore, m[""].Index, now)
+		}
+		if got := len(dead) > 0; got != want {
+			t.Errorf("after %v: %v", after, dead)
+		}
+	}
+}
+
+// Names with letters that mean something elsewhere are names.
+func TestOddNames(t *testing.T) {
+	m := memory{"..a": {Semaphore: sema.New(), Index: 1}, "-": {Semaphore: sema.New(), Index: 1}}
+	h := New(Config{Open: m.open})
+	for _, id := range []string{"a/b", "../x", `q"uote`, "<b>", "ünï", "a b", "%2e%2e", "-", "null"} {
+		for _, path := range []string{"/v1/pre-reboot", "/v1/pre-reboot", "/v1/steady-state"} {
+			if got := ask(t, h, path, body(id, "default")); got != "200" {
+				t.Errorf("%s of %q: %s", path, id, got)
+			}
+		}
+	}
+	for group, want := range map[string]string{
+		"..a": "200", "-": "200", "a%2fb": "400", "a_b": "400", "a b": "400", "ä": "400", "": "400",
+	} {
+		if got := ask(t, h, "/v1/pre-reboot", body("a", group)); !strings.HasPrefix(got, want) {
+			t.Errorf("group %q: %s, want %s", group, got, want)
+		}
+	}
+}
+
 func TestGroups(t *testing.T) {
 	m := memory{"db": {Semaphore: sema.New(), Index: 7}}
 	h := New(Config{Open: m.open})
@@ -165,7 +223,7 @@ func TestBadRequests(t *testing.T) {
 		{http.MethodGet, "/v1/pre-reboot", "true", "405 invalid_method"},
 		{http.MethodPost, "/v1/pre-reboot", "", "400 invalid_protocol"},
 		{http.MethodPost, "/v1/pre-reboot", "false", "400 invalid_protocol"},
-		{http.MethodPost, "/v1/reboot", "true", "404 404 page not found"},
+		{http.MethodPost, "/v1/reboot", "true", "404 unknown_path: the protocol has"},
 	} {
 		r := httptest.NewRequest(c.method, c.path, strings.NewReader(body("a", "default")))
 		r.Header.Set("fleet-lock-protocol", c.header)

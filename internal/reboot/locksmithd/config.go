@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"flotilla/internal/confload"
+	"flotilla/internal/reboot/fleetlock"
 	"flotilla/internal/reboot/gate"
 	"flotilla/internal/reboot/sema"
 	"flotilla/internal/reboot/window"
@@ -58,6 +59,7 @@ type Config struct {
 	FleetLockKeyFile  string
 	FleetLockCAFile   string
 	FleetLockInsecure bool
+	FleetLockTimeout  time.Duration // from a client's slot to its first word after the boot
 
 	CoordinatorFile string
 	RunDir          string
@@ -85,6 +87,7 @@ func Defaults() Config {
 		RequiredFile:         "/run/reboot-required",
 		NeedsRestartingEvery: time.Hour,
 		FleetLockListen:      "off",
+		FleetLockTimeout:     fleetlock.DefaultTimeout,
 		CoordinatorFile:      "/run/update-engine/coordinator.conf",
 		RunDir:               "/run/locksmithd",
 		StateDir:             "/var/lib/locksmithd",
@@ -121,7 +124,8 @@ func (c *Config) settings() *confload.Set {
 	s.String(&c.FleetLockCertFile, "fleetlock_certfile", "certificate shown there")
 	s.String(&c.FleetLockKeyFile, "fleetlock_keyfile", "its key")
 	s.String(&c.FleetLockCAFile, "fleetlock_cafile", "authority of the clients' certificates")
-	s.Bool(&c.FleetLockInsecure, "fleetlock_insecure", "serve it beyond loopback without TLS: whoever reaches it can stop all reboots")
+	s.Bool(&c.FleetLockInsecure, "fleetlock_insecure", "serve it beyond loopback without client certificates: whoever reaches it can stop all reboots")
+	s.Duration(&c.FleetLockTimeout, time.Minute, "fleetlock_holder_timeout", "how long a client may take from its slot to its first word after the boot; at most 24h")
 	s.String(&c.CoordinatorFile, "coordinator_file", "file that the one who reboots the machine holds")
 	s.String(&c.RunDir, "run_dir", "what a reboot forgets")
 	s.String(&c.StateDir, "state_dir", "what survives it")
@@ -139,6 +143,9 @@ func (c *Config) setStrategy(v string) error {
 	}
 	return fmt.Errorf("%q is none of off, reboot, best-effort, etcd-lock", v)
 }
+
+// observes tells whether the daemon looks after the holders of its group's lock.
+func (c Config) observes() bool { return c.Strategy == EtcdLock || c.Strategy == BestEffort }
 
 // window is the one that the machine may reboot in; false: at any time.
 func (c Config) window() (window.Window, bool, error) {

@@ -44,10 +44,15 @@ func TestConfig(t *testing.T) {
 		{"no such day", nil, []string{"--reboot_window_start=Thy 23:00", "--reboot_window_length=1h"}, `reboot window: window start "Thy 23:00": "Thy" is no day: Sun, Mon, Tue, Wed, Thu, Fri or Sat`},
 		{"no such zone", nil, []string{"--reboot_window_start=23:00", "--reboot_window_length=1h", "--reboot_window_tz=Europe/Atlantis"}, "reboot_window_tz: unknown time zone Europe/Atlantis"},
 		{"half a certificate", nil, []string{"--etcd_certfile=a"}, "etcd_certfile and etcd_keyfile: one is of no use without the other"},
-		{"FleetLock for everybody", nil, []string{"--fleetlock_listen=:4444"}, "fleetlock_listen: :4444 is not of the loopback interface, and there are no certificates"},
+		{"FleetLock for everybody", nil, []string{"--fleetlock_listen=:4444"}, "fleetlock_listen: :4444 is not of the loopback interface, and there is no authority of the clients' certificates"},
 		{"FleetLock here alone", nil, []string{"--fleetlock_listen=127.0.0.1:4444"}, "fleetlock_listen=127.0.0.1:4444"},
 		{"FleetLock on purpose", nil, []string{"--fleetlock_listen=:4444", "--fleetlock_insecure"}, "fleetlock_listen=:4444"},
-		{"half of TLS", nil, []string{"--fleetlock_listen=:4444", "--fleetlock_certfile=a"}, "fleetlock_certfile, fleetlock_keyfile and fleetlock_cafile: all three or none"},
+		{"half of TLS", nil, []string{"--fleetlock_listen=:4444", "--fleetlock_certfile=a"}, "fleetlock_certfile and fleetlock_keyfile: one is of no use without the other"},
+		{"TLS, and clients without certificates", nil, []string{"--fleetlock_listen=:4444", "--fleetlock_certfile=a", "--fleetlock_keyfile=b"}, "there is no authority of the clients' certificates"},
+		{"that on purpose", nil, []string{"--fleetlock_listen=:4444", "--fleetlock_certfile=a", "--fleetlock_keyfile=b", "--fleetlock_insecure"}, "fleetlock_listen=:4444"},
+		{"an authority without TLS", nil, []string{"--fleetlock_listen=127.0.0.1:4444", "--fleetlock_cafile=c"}, "fleetlock_cafile: no use without fleetlock_certfile and fleetlock_keyfile"},
+		{"an authority, and whoever comes", nil, []string{"--fleetlock_listen=:4444", "--fleetlock_certfile=a", "--fleetlock_keyfile=b", "--fleetlock_cafile=c", "--fleetlock_insecure"}, "fleetlock_insecure: clients have to show certificates of fleetlock_cafile; one of the two is not meant"},
+		{"FleetLock clients that never have to come back", nil, []string{"--fleetlock_listen=127.0.0.1:4444", "--fleetlock_holder_timeout=25h"}, "fleetlock_holder_timeout: 25h0m0s is more than 24h0m0s"},
 		{"no place to listen", nil, []string{"--fleetlock_listen=x"}, "fleetlock_listen: address x: missing port in address"},
 	} {
 		_, out, errs := locksmithd(t, c.vars, append(c.args, "--print_config")...)

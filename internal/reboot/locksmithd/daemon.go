@@ -190,7 +190,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 // parts are those of a daemon that reboots the machine.
 func (d *Daemon) parts() []lifecycle.Part {
 	parts := []lifecycle.Part{{Name: "needs", Run: d.deps.Needs.Run}}
-	if d.cfg.Strategy != AtOnce {
+	if d.cfg.observes() {
 		parts = append(parts,
 			lifecycle.Part{Name: "lock", Run: d.watchLock},
 			lifecycle.Part{Name: "observer", Run: d.observe})

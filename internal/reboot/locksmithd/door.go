@@ -17,6 +17,7 @@ import (
 	"flotilla/internal/lifecycle"
 	"flotilla/internal/reboot/fleetlock"
 	"flotilla/internal/reboot/lock"
+	"flotilla/internal/reboot/sema"
 )
 
 // check says everything that is wrong with settings that are right by themselves.
@@ -43,15 +44,21 @@ func (c Config) checkDoor() error {
 	if err != nil {
 		return fmt.Errorf("fleetlock_listen: %w", err)
 	}
-	withTLS := c.FleetLockCertFile != "" || c.FleetLockKeyFile != "" || c.FleetLockCAFile != ""
 	ip := net.ParseIP(host)
 	loopback := host == "localhost" || ip != nil && ip.IsLoopback()
 	switch {
-	case withTLS && (c.FleetLockCertFile == "" || c.FleetLockKeyFile == "" || c.FleetLockCAFile == ""):
-		return errors.New("fleetlock_certfile, fleetlock_keyfile and fleetlock_cafile: all three or none")
-	case !withTLS && !loopback && !c.FleetLockInsecure:
-		return fault.Hint(fmt.Errorf("fleetlock_listen: %s is not of the loopback interface, and there are no certificates", c.FleetLockListen),
+	case (c.FleetLockCertFile == "") != (c.FleetLockKeyFile == ""):
+		return errors.New("fleetlock_certfile and fleetlock_keyfile: one is of no use without the other")
+	case c.FleetLockCAFile != "" && c.FleetLockCertFile == "":
+		return errors.New("fleetlock_cafile: no use without fleetlock_certfile and fleetlock_keyfile")
+	case c.FleetLockCAFile == "" && !loopback && !c.FleetLockInsecure:
+		return fault.Hint(fmt.Errorf("fleetlock_listen: %s is not of the loopback interface, and there is no authority of the clients' certificates", c.FleetLockListen),
 			"set fleetlock_certfile, fleetlock_keyfile and fleetlock_cafile; fleetlock_insecure serves whoever comes")
+	case c.FleetLockCAFile != "" && c.FleetLockInsecure:
+		return errors.New("fleetlock_insecure: clients have to show certificates of fleetlock_cafile; one of the two is not meant")
+	}
+	if c.FleetLockTimeout > sema.MaxTimeout {
+		return fmt.Errorf("fleetlock_holder_timeout: %v is more than %v", c.FleetLockTimeout, sema.MaxTimeout)
 	}
 	return nil
 }
@@ -95,27 +102,42 @@ func (c Config) door(client *keys.Client, log *slog.Logger) ([]lifecycle.Part, e
 	if !c.serves() {
 		return nil, nil
 	}
-	var conf *tls.Config
-	if c.FleetLockCertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.FleetLockCertFile, c.FleetLockKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("fleetlock_certfile and fleetlock_keyfile: %w", err)
-		}
-		pool, err := authority("fleetlock_cafile", c.FleetLockCAFile)
-		if err != nil {
-			return nil, err
-		}
-		conf = &tls.Config{
-			MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
-			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
-		}
+	conf, err := c.doorTLS()
+	if err != nil {
+		return nil, err
 	}
-	handler := fleetlock.New(fleetlock.Config{
-		Open: func(group string) (fleetlock.Locker, error) { return lock.New(client, group) }, Log: log,
-	})
+	all := locks{
+		open:   func(group string) (fleetlock.Locker, error) { return lock.New(client, group) },
+		groups: func(ctx context.Context) ([]string, error) { return lock.Groups(ctx, client) },
+	}
+	handler := fleetlock.New(fleetlock.Config{Open: all.open, Timeout: c.FleetLockTimeout, Log: log})
+	began := time.Now()
+	w := warden{machine: c.MachineID, now: func() time.Duration { return time.Since(began) }, log: log}
 	return []lifecycle.Part{{Name: "fleetlock", Run: func(ctx context.Context, ready func()) error {
 		return serve(ctx, ready, c.FleetLockListen, conf, handler, log)
+	}}, {Name: "fleetlock observer", Run: func(ctx context.Context, ready func()) error {
+		ready()
+		return w.observeGroups(ctx, all, c.HolderTimeout, func(group string) bool { return group == c.Group && c.observes() })
 	}}}, nil
+}
+
+// doorTLS is how the listener is secured; nil: not at all.
+func (c Config) doorTLS() (*tls.Config, error) {
+	if c.FleetLockCertFile == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.FleetLockCertFile, c.FleetLockKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("fleetlock_certfile and fleetlock_keyfile: %w", err)
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	if c.FleetLockCAFile != "" {
+		if conf.ClientCAs, err = authority("fleetlock_cafile", c.FleetLockCAFile); err != nil {
+			return nil, err
+		}
+		conf.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return conf, nil
 }
 
 // serve serves until ctx is done.
@@ -127,11 +149,8 @@ func serve(ctx context.Context, ready func(), address string, conf *tls.Config, 
 	if conf != nil {
 		ln = tls.NewListener(ln, conf)
 	}
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn), // handshakes that fail
-	}
+	server := newServer(handler, log)
+	server.BaseContext = func(net.Listener) context.Context { return ctx }
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }()
 	log.Info("serves FleetLock", "at", ln.Addr().String(), "tls", conf != nil)
@@ -147,4 +166,18 @@ func serve(ctx context.Context, ready func(), address string, conf *tls.Config, 
 		server.Close()
 	}
 	return nil
+}
+
+// newServer is a server that no client holds up: neither one that sends or reads a byte
+// now and then, nor one that stays without asking.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      90 * time.Second, // from the header on: the body, the store, the answer
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn), // handshakes that fail
+	}
 }

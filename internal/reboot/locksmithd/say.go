@@ -76,7 +76,15 @@ func (d *Daemon) failed(step Step, err error) {
 	d.said = ""
 }
 
-// lostText is why a holder is taken for dead.
-func lostText(s sema.Suspect) string {
-	return "no sign of life for " + s.Silent.String()
+// lostText is why a holder with this entry is taken for dead. Of one that never gives a
+// sign of life it says so: it may be slow, and who reads it may give it more time.
+func lostText(s sema.Suspect, d sema.Detail) string {
+	text := "no sign of life for " + s.Silent.String()
+	switch {
+	case d.Timeout > 0:
+		return text + " (FleetLock clients give none: fleetlock_holder_timeout is their time)"
+	case d.Boot == "" && d.Seq == 0:
+		return text + " (classic clients give none: holder_timeout is their time)"
+	}
+	return text
 }

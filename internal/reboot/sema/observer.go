@@ -17,6 +17,9 @@ const (
 	// MaxGap is how long two looks of an observer may lie apart for the time in
 	// between to count.
 	MaxGap = 2 * time.Minute
+	// MaxTimeout is the most that an entry may ask for itself (Detail.Timeout): whatever is
+	// written there, a slot is not held for ever.
+	MaxTimeout = 24 * time.Hour
 )
 
 // Mark is a holder's entry as somebody saw it: with each sign of life it is another.
@@ -55,8 +58,9 @@ type Observer struct {
 
 // sighting is how long a holder's entry has been the same.
 type sighting struct {
-	mark Mark
-	same time.Duration
+	mark  Mark
+	same  time.Duration
+	limit time.Duration // for how long it may be
 }
 
 // Suspect is a holder to be taken for dead: hand Mark to Lose.
@@ -84,7 +88,7 @@ func (o *Observer) Look(s Semaphore, index uint64, now time.Duration) []Suspect 
 		if !s.watched(m) {
 			continue
 		}
-		at := sighting{mark: s.Mark(m)}
+		at := sighting{mark: s.Mark(m), limit: o.limit(s.Details[m])}
 		if before, ok := o.sighted[m]; ok && before.mark == at.mark {
 			at.same = before.same + gap
 		}
@@ -94,10 +98,18 @@ func (o *Observer) Look(s Semaphore, index uint64, now time.Duration) []Suspect 
 	return o.suspects()
 }
 
+// limit is how long a holder with such an entry may be silent.
+func (o *Observer) limit(d Detail) time.Duration {
+	if d.Timeout <= 0 {
+		return orElse(o.Timeout, HolderTimeout)
+	}
+	return time.Duration(min(d.Timeout, int(MaxTimeout/time.Second))) * time.Second
+}
+
 func (o *Observer) suspects() []Suspect {
 	var out []Suspect
 	for _, m := range slices.Sorted(maps.Keys(o.sighted)) {
-		if at := o.sighted[m]; at.same >= orElse(o.Timeout, HolderTimeout) {
+		if at := o.sighted[m]; at.same >= at.limit {
 			out = append(out, Suspect{Machine: m, Mark: at.mark, Silent: at.same})
 		}
 	}

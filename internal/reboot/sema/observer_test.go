@@ -58,6 +58,13 @@ func TestObserver(t *testing.T) {
 1 2 classic
 10 2
 11 2`, "11: a silent 10m0s"},
+		{"one that gives no signs of life has the time it asked for", `
+0 1 take-for 20 a
+0 2 take b
+9 2
+10 2
+19 2
+20 2`, "10: b silent 10m0s\n19: b silent 19m0s\n20: a silent 20m0s\n20: b silent 20m0s"},
 		{"who gave the slot back and took it anew is another", `
 0 1 take a
 5 2 release a
@@ -93,6 +100,18 @@ func TestObserver(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Whatever an entry asks for, its slot is not held for ever.
+func TestObserverEndsAllPatience(t *testing.T) {
+	s, _ := play(t, sema.New(), "take-for 99999999999 a")
+	var o sema.Observer
+	var now time.Duration
+	for ; len(o.Look(s, 1, now)) == 0 && now < 48*time.Hour; now += sema.MaxGap {
+	}
+	if now != sema.MaxTimeout {
+		t.Errorf("taken for dead after %v", now)
 	}
 }
 

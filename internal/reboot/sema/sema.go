@@ -80,6 +80,9 @@ type Detail struct {
 	Boot     string    `json:"boot,omitempty"` // boot id of the kernel that took it or wrote last
 	Phase    Phase     `json:"phase,omitempty"`
 	Seq      int       `json:"seq,omitempty"` // one more with each sign of life
+	// Timeout is how many seconds the holder may be silent, of one that gives no signs of
+	// life; 0: as long as every other. Above MaxTimeout it counts as that.
+	Timeout int `json:"timeout,omitempty"`
 }
 
 // Casualty is a machine that did not come back, or came back bad.
@@ -233,6 +236,9 @@ func merge(have, d Detail) Detail {
 	}
 	if d.Phase == "" {
 		d.Phase = have.Phase
+	}
+	if d.Timeout == 0 {
+		d.Timeout = have.Timeout
 	}
 	d.Seq = have.Seq + 1
 	return d

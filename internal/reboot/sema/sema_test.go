@@ -17,7 +17,7 @@ import (
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 // play carries a story out, one operation a line, and returns what is stored after
-// each: "take a", "acquire a", "acquire-by-hand a rebooting", "refresh a rebooting",
+// each: "take a", "take-for 20 a" (minutes), "acquire a", "acquire-by-hand a rebooting", "refresh a rebooting",
 // "release a", "give-back a", "fail a", "lose a", "max 2", "stop-after 0", "resume",
 // "classic" (a write by a classic client).
 func play(t *testing.T, s sema.Semaphore, story string) (sema.Semaphore, string) {
@@ -38,6 +38,8 @@ func play(t *testing.T, s sema.Semaphore, story string) (sema.Semaphore, string)
 		switch f[0] {
 		case "take":
 			next, err = s.Take(arg(1), sema.Detail{Phase: sema.Phase(arg(2))})
+		case "take-for":
+			next, err = s.Take(arg(2), sema.Detail{Timeout: 60 * n})
 		case "acquire":
 			next, err = s.Acquire(arg(1), sema.Detail{Phase: sema.Phase(arg(2))})
 		case "acquire-by-hand":
