@@ -3,6 +3,7 @@ package locksmithd
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -155,7 +156,7 @@ func (c Config) window() (window.Window, bool, error) {
 	if c.WindowStart == "" || c.WindowLength == "" {
 		return window.Window{}, false, errors.New("reboot_window_start and reboot_window_length: one without the other is no window")
 	}
-	zone := time.Local
+	zone := machineZone("/etc/localtime")
 	if c.WindowZone != "" {
 		var err error
 		if zone, err = time.LoadLocation(c.WindowZone); err != nil {
@@ -167,6 +168,25 @@ func (c Config) window() (window.Window, bool, error) {
 		return window.Window{}, false, fmt.Errorf("reboot window: %w", err)
 	}
 	return w, true, nil
+}
+
+// machineZone is the machine's own time zone. Its file is a link into the system's data on
+// time zones; where there are none of these, the link still says which zone is meant, and
+// the windows of a machine in Berlin are not to be those of UTC.
+func machineZone(file string) *time.Location {
+	target, err := os.Readlink(file)
+	if err != nil || os.Getenv("TZ") != "" {
+		return time.Local
+	}
+	if _, err := os.Stat(file); err == nil {
+		return time.Local
+	}
+	_, name, _ := strings.Cut(target, "zoneinfo/")
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "" {
+		return time.Local
+	}
+	return zone
 }
 
 // lenient reads what the classic file may hold: variables of other daemons beside those
