@@ -34,6 +34,8 @@ type world struct {
 	down map[string]bool // true: with the lock in its hand
 	// lenient: units of the others need not run when one goes down.
 	lenient bool
+	// classic: a classic client may have written the phases away.
+	classic bool
 	// story is what has happened, in order.
 	story []string
 }
@@ -316,7 +318,8 @@ func (m *machine) judge() {
 	}
 	if m.store != nil && !m.noLock {
 		s := m.store.now()
-		if !s.Holds(m.id) || s.Details[m.id].Phase != sema.Rebooting || len(s.Holders) > m.max {
+		_, known := s.Details[m.id]
+		if !s.Holds(m.id) || s.Details[m.id].Phase != sema.Rebooting && (known || !m.classic) || len(s.Holders) > m.max {
 			m.t.Errorf("%s goes down while the lock is %s", m.id, s.Encode())
 		}
 	}
