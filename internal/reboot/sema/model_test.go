@@ -15,7 +15,7 @@ import (
 // of what can happen: each begins a write, the write arrives or does not, its answer
 // arrives or does not, it arrives after its sender has given it up or died; a machine
 // dies anywhere and returns or never does; an observer takes holders for dead;
-// somebody goes on after a stop. The values and what becomes of them are those of
+// somebody goes on after a stop; a classic client writes. The values and what becomes of them are those of
 // package sema itself.
 //
 // A machine keeps nothing in mind but where it stands: after a lost answer it begins
@@ -93,7 +93,10 @@ type world struct {
 	value value
 }
 
-var phases = []sema.Phase{"", sema.Draining, sema.Rebooting, sema.Checking, sema.Lost, sema.Bad}
+var phases = []sema.Phase{"", sema.Draining, sema.Rebooting, sema.Checking, sema.Lost, sema.Bad, ""}
+
+// bare is the index in phases of a holder without details, as a classic client leaves it.
+const bare = 6
 
 var names = [3]string{"a", "b", "c"}
 
@@ -113,7 +116,9 @@ func (v value) semaphore(max, stopAfter int) sema.Semaphore {
 	for i, name := range names {
 		if v.holds(i) {
 			s.Holders = append(s.Holders, name)
-			s.Details[name] = sema.Detail{Phase: v.phase(i), Seq: 1}
+			if v>>(4*i)&7 != bare {
+				s.Details[name] = sema.Detail{Phase: v.phase(i), Seq: 1}
+			}
 		}
 		if v.bad(i) {
 			s.Bad = append(s.Bad, sema.Casualty{Machine: name})
@@ -128,8 +133,10 @@ func (v value) semaphore(max, stopAfter int) sema.Semaphore {
 func valueOf(s sema.Semaphore) value {
 	var v value
 	for i, name := range names {
-		if s.Holds(name) {
-			v |= value(max(slices.Index(phases, s.Details[name].Phase), 1)) << (4 * i)
+		if d, known := s.Details[name]; known {
+			v |= value(slices.Index(phases, d.Phase)) << (4 * i)
+		} else if s.Holds(name) {
+			v |= bare << (4 * i)
 		}
 		if slices.ContainsFunc(s.Bad, func(c sema.Casualty) bool { return c.Machine == name }) {
 			v |= 8 << (4 * i)
@@ -150,6 +157,7 @@ type protocol struct {
 	blind            bool // writes do not compare
 	trusting         bool // a lost answer is taken for a good one, and taking the slot is the last write
 	nobodyLooks      bool // no observer
+	classic          bool // a classic client writes at any time
 	oldMarks         bool // the observer also tries with what it saw long ago
 	delayed          int  // how many writes may be under way whose senders have given up
 	max, stopAfter   int
@@ -173,6 +181,7 @@ const (
 	opLose     pc = pcs + iota // of an entry that is as it was seen
 	opLoseLate                 // of one that is another by now
 	opResume
+	opClassic // a client that knows the classic fields alone writes them back
 	ops
 )
 
@@ -231,6 +240,8 @@ func (x *explorer) operate(s sema.Semaphore, name string, op pc) (sema.Semaphore
 		return x.lose(s, name, "an older entry")
 	case opResume:
 		return x.resume(s)
+	case opClassic:
+		return sema.Semaphore{Max: s.Max, StopAfter: s.StopAfter, Holders: s.Holders}, nil
 	}
 	panic("no such operation")
 }
@@ -284,7 +295,7 @@ func (x *explorer) arrive(w world, i int, op pc) world {
 func (x *explorer) judge(w *world, before value, i int, op pc) {
 	n := &w.nodes[i]
 	switch {
-	case op == opResume:
+	case op == opResume, op == opClassic:
 	case op == opLose || op == opLoseLate:
 		n.active, n.lost = false, true
 	case op == wRelease || op == wFail || op == wClear:
@@ -294,6 +305,8 @@ func (x *explorer) judge(w *world, before value, i int, op pc) {
 			x.fault = names[i] + " takes a slot while all is stopped"
 		}
 		n.active, n.lost = true, false
+	case w.value.holds(i) && w.value.phase(i) != sema.Lost && w.value.phase(i) != sema.Bad:
+		n.active, n.lost = true, false // also if it had been given up, and a classic client knows nothing of it
 	}
 	active := 0
 	for j, n := range w.nodes {
@@ -318,6 +331,9 @@ func (x *explorer) steps(w world, next func(world)) {
 	}
 	if e := x.effect(w.value, 0, opResume); w.value.stopped() && !e.refused {
 		next(x.arrive(w, 0, opResume))
+	}
+	if x.classic && x.effect(w.value, 0, opClassic).value != w.value {
+		next(x.arrive(w, 0, opClassic))
 	}
 }
 
@@ -570,11 +586,15 @@ func (x *explorer) tale(id int32) string {
 
 func TestEveryInterleaving(t *testing.T) {
 	all := []protocol{sound(1, 1, 3), sound(2, 1, 2), sound(2, 2, 1), sound(1, 0, 1)} // a million states
+	for _, p := range []protocol{sound(1, 1, 1), sound(2, 1, 0)} {
+		p.classic = true
+		all = append(all, p)
+	}
 	if testing.Short() {
 		all = []protocol{sound(1, 1, 3), sound(2, 1, 0)}
 	}
 	for _, p := range all {
-		t.Run(fmt.Sprintf("max %d, stop after %d, %d late writes", p.max, p.stopAfter, p.delayed), func(t *testing.T) {
+		t.Run(fmt.Sprintf("max %d, stop after %d, %d late writes, classic writes %t", p.max, p.stopAfter, p.delayed, p.classic), func(t *testing.T) {
 			began := time.Now()
 			n, wrong := p.explore()
 			if wrong != "" {
