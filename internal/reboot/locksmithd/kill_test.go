@@ -1,0 +1,144 @@
+package locksmithd
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flotilla/internal/reboot/lock"
+	"flotilla/internal/reboot/sema"
+)
+
+// killed plays a reboot of three machines whose first one is hit, and looks whether all
+// goes well all the same: nobody is down without the lock, at most one holds it, and in
+// the end it is free.
+func killed(t *testing.T, powerCut bool, before func(victim *machine), hit func(w *world, victim *machine)) {
+	inWorld(t, 3, func(w *world) {
+		victim := w.machines[0]
+		victim.powerCut = powerCut
+		for _, m := range w.machines {
+			m.downtime = 5 * time.Second
+			m.needs.want()
+		}
+		before(victim)
+		victim.start()
+		synctest.Wait()
+		for _, m := range w.machines[1:] {
+			m.start()
+		}
+		hit(w, victim)
+		w.within(2*time.Hour, "all have rebooted", func() bool {
+			for _, m := range w.machines {
+				if m.rebooted() == 0 {
+					return false
+				}
+			}
+			return w.atRest()
+		})
+		if !powerCut && victim.rebooted() != 1 {
+			t.Errorf("it rebooted %d times", victim.rebooted())
+		}
+		if w.store.worst != 1 {
+			t.Errorf("%d held the lock at once", w.store.worst)
+		}
+	})
+}
+
+// blow ends the daemon, or the machine, and has it start again.
+func (m *machine) blow() {
+	if m.powerCut {
+		m.reset()
+		return
+	}
+	m.kill()
+	time.Sleep(time.Second)
+	m.start()
+}
+
+// A daemon that is killed, or a machine that loses power, at any moment of its reboot:
+// while its units leave, after the boot and before it looks whether it is well, while it
+// looks, and when all is over.
+func TestKilledAtAnyMoment(t *testing.T) {
+	for _, powerCut := range []bool{false, true} {
+		stages := map[Stage]bool{}
+		for at := time.Duration(0); at < time.Minute; at += 700 * time.Millisecond {
+			t.Run(fmt.Sprintf("power %t, after %v", powerCut, at), func(t *testing.T) {
+				killed(t, powerCut, func(*machine) {}, func(w *world, victim *machine) {
+					time.Sleep(at)
+					synctest.Wait()
+					if p := w.store.now().Details[victim.id].Phase; p != "" {
+						stages[Stage(p)] = true
+					}
+					victim.blow()
+				})
+			})
+		}
+		for _, phase := range []sema.Phase{sema.Draining, sema.Rebooting, sema.Checking} {
+			if !stages[Stage(phase)] {
+				t.Errorf("power %t: never hit while it is %s", powerCut, phase)
+			}
+		}
+	}
+}
+
+// overdue is a lock whose nth change, of the machine that dies in it, is under way for a
+// while: it arrives when the machine may have been started again, unless the lock has
+// been changed meanwhile.
+type overdue struct {
+	*memLock
+	nth, count int
+	delay      time.Duration
+	die        func()
+}
+
+func (l *overdue) Change(ctx context.Context, f func(sema.Semaphore) (sema.Semaphore, error)) (lock.State, error) {
+	if l.count++; l.count != l.nth {
+		return l.memLock.Change(ctx, f)
+	}
+	read, err := l.Read(ctx)
+	if err != nil {
+		return read, err
+	}
+	next, err := f(read.Semaphore)
+	if err != nil {
+		return read, err
+	}
+	time.AfterFunc(l.delay, func() { l.put(read.Index, next) })
+	l.die()
+	return lock.State{}, errKilled
+}
+
+// put is a write that compares the index.
+func (s *memStore) put(index uint64, next sema.Semaphore) {
+	l := memLock{memStore: s}
+	l.Change(context.Background(), func(sema.Semaphore) (sema.Semaphore, error) {
+		if l.index != index {
+			return sema.Semaphore{}, errKilled
+		}
+		return next, nil
+	})
+}
+
+// A daemon that is killed in a write, or a machine that loses power in one: the write
+// arrives before the daemon is started again, soon after, or when all seems over.
+func TestKilledInAWrite(t *testing.T) {
+	for _, powerCut := range []bool{false, true} {
+		for _, delay := range []time.Duration{time.Millisecond, 900 * time.Millisecond, 1001 * time.Millisecond, 6 * time.Second, time.Minute} {
+			for nth, more := 1, true; more; nth++ {
+				t.Run(fmt.Sprintf("power %t, write %d, after %v", powerCut, nth, delay), func(t *testing.T) {
+					var l *overdue
+					killed(t, powerCut, func(victim *machine) {
+						l = &overdue{memLock: victim.locks.(*memLock), nth: nth, delay: delay, die: func() { victim.wg.Go(victim.blow) }}
+						victim.locks = l
+					}, func(*world, *machine) {})
+					more = l.count >= nth
+				})
+				if nth > 60 {
+					t.Fatal("it never ends")
+				}
+			}
+		}
+	}
+}
