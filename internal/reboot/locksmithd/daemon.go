@@ -190,7 +190,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 // parts are those of a daemon that reboots the machine.
 func (d *Daemon) parts() []lifecycle.Part {
 	parts := []lifecycle.Part{{Name: "needs", Run: d.deps.Needs.Run}}
-	if d.cfg.observes() {
+	if d.cfg.observes() || d.withNote() {
 		parts = append(parts,
 			lifecycle.Part{Name: "lock", Run: d.watchLock},
 			lifecycle.Part{Name: "observer", Run: d.observe})
@@ -201,6 +201,10 @@ func (d *Daemon) parts() []lifecycle.Part {
 		return nil
 	}, StopTimeout: 20 * time.Second})
 }
+
+// withNote is whether the machine is on its way with the lock, whatever the strategy says
+// now.
+func (d *Daemon) withNote() bool { return d.note.Boot == d.deps.Boot && d.note.Locked }
 
 // watchLock passes on what the lock becomes.
 func (d *Daemon) watchLock(ctx context.Context, started func()) error {

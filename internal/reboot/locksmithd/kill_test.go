@@ -142,3 +142,55 @@ func TestKilledInAWrite(t *testing.T) {
 		}
 	}
 }
+
+// The strategy is another one when the daemon is started again on its way: it goes on
+// with the lock that it has, and does not leave it to the others to find it.
+func TestStrategyChangesOnTheWay(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.needs.want()
+		m.start()
+		w.within(time.Minute, "it drains", func() bool { return w.store.now().Details[m.id].Phase == sema.Draining })
+		m.kill()
+		m.cfg.Strategy = AtOnce
+		m.beforeDown = func() { m.cfg.Strategy = EtcdLock }
+		m.start()
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// A write of the run before the boot that arrives just before the machine asks for the
+// lock: it drains all the same, and does not take that for its own way down.
+func TestEntryOfAnEarlierRun(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.locks = &meddled{Locker: m.locks, when: func(before, after sema.Semaphore) bool { return !before.Holds(m.id) && after.Holds(m.id) }, meddle: func() {
+			w.store.change(t, func(s sema.Semaphore) (sema.Semaphore, error) {
+				return s.Take(m.id, sema.Detail{Boot: "earlier", Phase: sema.Rebooting})
+			})
+		}}
+		m.needs.want()
+		m.start()
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// What a watch has read before the last write is not news.
+func TestOlderStateIsNoNews(t *testing.T) {
+	d := New(Defaults(), Deps{})
+	held, err := sema.New().Take("m1", sema.Detail{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.learn(lock.State{Semaphore: held, Index: 5})
+	for _, c := range []struct {
+		index uint64
+		held  bool
+	}{{4, true}, {5, false}, {0, false}} { // 0: the key has been removed
+		d.learn(lock.State{Semaphore: held, Index: 5})
+		d.heard(lock.Update{State: lock.State{Semaphore: sema.New(), Index: c.index}})
+		if got := d.lock.Holds("m1"); got != c.held {
+			t.Errorf("index %d: held %t", c.index, got)
+		}
+	}
+}
