@@ -154,7 +154,13 @@ func TestStrategyChangesOnTheWay(t *testing.T) {
 		m.kill()
 		m.cfg.Strategy = AtOnce
 		m.beforeDown = func() { m.cfg.Strategy = EtcdLock }
+		m.objections = []string{"10-raid: rebuilding"}
 		m.start()
+		time.Sleep(3 * time.Minute)
+		if d := w.store.now().Details[m.id]; d.Seq < 5 {
+			t.Errorf("it gives no signs of life: %+v", d)
+		}
+		m.set(func() { m.objections = nil })
 		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
 	})
 }
