@@ -83,12 +83,13 @@ func (l *Lock) Read(ctx context.Context) (State, error) {
 func (l *Lock) decode(r *keys.Response) (State, error) {
 	n := r.Node
 	if n == nil || n.Dir || n.Value == nil {
-		return State{}, l.fail("read", errors.New("the key has no value"))
+		return State{}, fault.Hint(l.fail("read", errors.New("the key has no value: it is a directory")),
+			"somebody has made it by hand; etcdctl rm --recursive %s", Key(l.group))
 	}
 	s, err := sema.Decode([]byte(*n.Value))
 	if err != nil {
 		return State{}, fault.Hint(l.fail("read", err),
-			"somebody has written %s by hand; 'etcdctl set %s %s' makes it a free lock", Key(l.group), Key(l.group), `'`+string(sema.New().Encode())+`'`)
+			"somebody has written it by hand; a free lock: etcdctl set %s '%s'", Key(l.group), sema.New().Encode())
 	}
 	return State{Semaphore: s, Index: n.ModifiedIndex, at: r.Index}, nil
 }

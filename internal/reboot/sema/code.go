@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -25,12 +26,40 @@ type wire struct {
 
 var known = []string{"semaphore", "max", "holders", "details", "bad", "stopped", "stop_after"}
 
+// MaxSize is how many bytes a value may have: some thousand holders. The store would take
+// more, and every machine would read them with each sign of life.
+const MaxSize = 1 << 20
+
+// inWords says what is wrong with JSON without the names of our types.
+func inWords(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.Int:
+		want = "a whole number"
+	case reflect.String:
+		want = "a text"
+	case reflect.Slice:
+		want = "a list"
+	}
+	if wrong.Field == "" {
+		return fmt.Errorf("%s, want %s", wrong.Value, want)
+	}
+	return fmt.Errorf("%s: %s, want %s", wrong.Field, wrong.Value, want)
+}
+
 // Decode reads a value, whoever has written it. Max and the holders count; the
 // field "semaphore" follows from them and is not believed.
 func Decode(data []byte) (Semaphore, error) {
+	if len(data) > MaxSize {
+		return Semaphore{}, fmt.Errorf("reboot lock: %d bytes are more than %d", len(data), MaxSize)
+	}
 	var w wire
 	if err := json.Unmarshal(data, &w); err != nil {
-		return Semaphore{}, fmt.Errorf("reboot lock: %w", err)
+		return Semaphore{}, fmt.Errorf("reboot lock: %w", inWords(err))
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(data, &all); err != nil || all == nil {

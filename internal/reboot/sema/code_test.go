@@ -43,18 +43,21 @@ func TestNewIsWhatClassicClientsCreate(t *testing.T) {
 
 func TestNotASemaphore(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                                  "unexpected end of JSON input",
-		"1":                                 "cannot unmarshal number",
-		"null":                              "not a JSON object",
-		`{"max":"one"}`:                     "of type int",
-		`{"max":1,"holders":[""]}`:          "a holder without a name",
-		`{"max":1,"holders":"a"}`:           "of type []string",
-		`{"max":1} x`:                       "after top-level value",
-		`{"max":1,"stopped":"yes"}`:         "of type sema.Stop",
-		`{"max":1,"stopped":{"at":"soon"}}`: "cannot parse",
+		"":                          "unexpected end of JSON input",
+		"1":                         "reboot lock: number, want an object",
+		"[]":                        "reboot lock: array, want an object",
+		"null":                      "not a JSON object",
+		`{"max":"one"}`:             "reboot lock: max: string, want a whole number",
+		`{"max":1e9}`:               "reboot lock: max: number 1e9, want a whole number",
+		`{"max":1,"holders":[""]}`:  "a holder without a name",
+		`{"max":1,"holders":"a"}`:   "reboot lock: holders: string, want a list",
+		`{"max":1} x`:               "after top-level value",
+		`{"max":1,"stopped":"yes"}`: "reboot lock: stopped: string, want an object",
+		`{"x":"` + strings.Repeat("y", sema.MaxSize) + `"}`: "reboot lock: 1048584 bytes are more than 1048576",
+		`{"max":1,"stopped":{"at":"soon"}}`:                 "cannot parse",
 	} {
 		if _, err := sema.Decode([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", in, err, want)
+			t.Errorf("%.80s: %v, want %q", in, err, want)
 		}
 	}
 }
