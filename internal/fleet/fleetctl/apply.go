@@ -41,8 +41,9 @@ func (s *session) apply() *cobra.Command {
 		Use:   "apply DIR|FILE...",
 		Short: "make units be as their files are: shows the plan and the difference, asks, does it",
 		Long: "Make units be as their files are, with the drop-ins beside them (hello.service.d/*.conf),\n" +
-			"and started; a template is stored, and its instances get its new text. Units that are not\n" +
-			"among the files stay as they are. Shows the plan and the difference, and asks.\n\n" +
+			"and started; a template is stored, and its instances get its new text. A service that a\n" +
+			".timer, .socket or .path starts is only loaded. Units that are not among the\n" +
+			"files stay as they are. Shows the plan and the difference, and asks.\n\n" +
 			"What runs with another text is changed a few at a time (MaxUnavailable=, one by default),\n" +
 			"the next when the one before is healthy. When one is not, all go back to the text before,\n" +
 			"and the exit code is 1. Interrupted, this goes on without us: see 'fleetctl rolls'.\n\n" +
@@ -72,8 +73,10 @@ type applyPlan struct {
 	Changes []api.UnitChange  `json:"changes"`
 	Diffs   map[string]string `json:"diffs,omitempty"` // unified, by unit
 	Applied bool              `json:"applied"`
-	units   map[string]local
-	failed  map[string]bool // units that are to run and failed: they will be started again
+	// StartedBy is the units that others of them start, so that they are loaded only.
+	StartedBy map[string]string `json:"startedBy,omitempty"`
+	units     map[string]local
+	failed    map[string]bool // units that are to run and failed: they will be started again
 }
 
 func (s *session) doApply(ctx context.Context, a *applying, args []string) error {
@@ -96,8 +99,12 @@ func (s *session) doApply(ctx context.Context, a *applying, args []string) error
 	if asJSON {
 		s.env.Stdout = s.env.Stderr // what is said on the way
 	}
-	req := a.request(units)
-	plan, err := s.plan(ctx, c, req, units)
+	startedBy, err := a.startedBy(ctx, c, units)
+	if err != nil {
+		return sentence(noUnits, err)
+	}
+	req := a.request(units, startedBy)
+	plan, err := s.plan(ctx, c, &req, units, startedBy)
 	if err == nil {
 		err = s.carryOut(ctx, a, plan, req)
 	}
@@ -107,12 +114,21 @@ func (s *session) doApply(ctx context.Context, a *applying, args []string) error
 	return err
 }
 
+// startedBy is which of the units others start, unless they are only to be stored.
+func (a *applying) startedBy(ctx context.Context, c *fleet.Client, units []local) (map[string]string, error) {
+	if a.submit {
+		return nil, nil
+	}
+	cluster, err := clusterUnits(ctx, c, units)
+	return activated(units, cluster), err
+}
+
 // request asks for the units to be as their files are.
-func (a *applying) request(units []local) api.ApplyRequest {
+func (a *applying) request(units []local, startedBy map[string]string) api.ApplyRequest {
 	req := api.ApplyRequest{Follow: true, DryRun: true, Why: a.why}
 	for _, u := range units {
 		desired := launched
-		if a.submit || unitfile.IsTemplate(u.name) {
+		if a.submit || unitfile.IsTemplate(u.name) || startedBy[u.name] != "" {
 			desired = ""
 		}
 		req.Units = append(req.Units, *putOf(u.name, desired, u.text))
@@ -199,12 +215,15 @@ func hasUnitFile(dir, name string) bool {
 }
 
 // plan asks what applying would change, and how the texts differ.
-func (s *session) plan(ctx context.Context, c *fleet.Client, req api.ApplyRequest, units []local) (*applyPlan, error) {
-	p := &applyPlan{Diffs: map[string]string{}, units: map[string]local{}}
+func (s *session) plan(ctx context.Context, c *fleet.Client, req *api.ApplyRequest, units []local, startedBy map[string]string) (*applyPlan, error) {
+	p := &applyPlan{Diffs: map[string]string{}, StartedBy: startedBy, units: map[string]local{}}
 	for _, u := range units {
 		p.units[u.name] = u
 	}
-	report, err := c.Apply(ctx, req)
+	report, err := c.Apply(ctx, *req)
+	if err == nil && p.loadActivated(req, report.Changes) {
+		report, err = c.Apply(ctx, *req)
+	}
 	if err != nil {
 		return nil, s.applyError(p, err)
 	}
@@ -336,6 +355,11 @@ func (p *applyPlan) show(s *session) {
 		rows = append(rows, []string{c.Name, string(c.Action), orDash(c.DesiredState), orDash(strings.Join(c.Instances, " "))})
 	}
 	_ = cli.WriteTable(s.env.Stdout, []string{"UNIT", "ACTION", "DSTATE", "FOLLOWED-BY"}, rows)
+	for _, c := range p.Changes {
+		if by := p.StartedBy[c.Name]; by != "" && c.DesiredState == loaded {
+			s.say("%s is only loaded: %s starts it.", c.Name, by)
+		}
+	}
 	for _, name := range sortedKeys(p.Diffs) {
 		s.say("")
 		s.printDiff(p.Diffs[name])
