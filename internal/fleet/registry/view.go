@@ -449,6 +449,18 @@ func (v *View) Machine(id string) (model.Machine, bool) {
 	return v.overlay(p), true
 }
 
+// DynamicMetadata returns what was set of a machine from outside, whether it is
+// present or not: the empty value masks the configured one.
+func (v *View) DynamicMetadata(machine string) map[string]string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	out := maps.Clone(v.metadata[machine])
+	if out == nil {
+		out = map[string]string{}
+	}
+	return out
+}
+
 func (v *View) overlay(p Presence) model.Machine {
 	m := p.Machine
 	if c, ok := v.cordons[m.ID]; ok {

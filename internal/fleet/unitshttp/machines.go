@@ -3,8 +3,13 @@ package unitshttp
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
+	"strings"
+	"unicode"
 
 	"flotilla/api/fleet"
 	"flotilla/internal/fleet/access"
@@ -65,7 +70,21 @@ func (v *patchValue) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*string)(v))
 }
 
-var metadataPath = regexp.MustCompile(`^/([A-Za-z0-9]+)/metadata/([A-Za-z0-9_.-]+)$`)
+var (
+	metadataPath = regexp.MustCompile(`^/([^/]+)/metadata/([^/]+)$`)
+	machineID    = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	metadataKey  = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+)
+
+// Limits of PATCH /machines: its operations, the bytes of a key and of a value, and
+// the values that a machine may have by it. Metadata is kept for each machine that is
+// named, present or not, and is what every fleetd reads.
+const (
+	maxPatches       = 1000
+	maxMetadataKey   = 128
+	maxMetadataValue = 1024
+	maxMetadata      = 128
+)
 
 // patchMachines sets dynamic metadata. All operations are checked before the first
 // is carried out.
@@ -76,14 +95,15 @@ func (s *Server) patchMachines(w http.ResponseWriter, r *http.Request) error {
 		if err := decodeBody(w, r, &patches); err != nil {
 			return nil, err
 		}
+		ops, err := readPatches(patches)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.roomFor(ctx, ops); err != nil {
+			return nil, err
+		}
 		var done []act
-		ops := make([]registry.MetadataOp, 0, len(patches))
-		for _, p := range patches {
-			op, err := p.check()
-			if err != nil {
-				return nil, err
-			}
-			ops = append(ops, op)
+		for _, op := range ops {
 			done = append(done, act{machine: op.Machine, what: "metadata " + op.Key + "=" + op.Value})
 		}
 		return done, s.Store.SetMetadata(ctx, ops)
@@ -96,22 +116,101 @@ func (s *Server) patchMachines(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (p patch) check() (registry.MetadataOp, error) {
-	var op registry.MetadataOp
+// readPatches judges every operation of a request and tells every problem.
+func readPatches(patches []patch) ([]registry.MetadataOp, error) {
+	if len(patches) > maxPatches {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "%d operations in one request: at most %d", len(patches), maxPatches)
+	}
+	ops := make([]registry.MetadataOp, 0, len(patches))
+	var bad problems
+	for i, p := range patches {
+		op, wrong := p.read()
+		ops = append(ops, op)
+		for _, msg := range wrong {
+			if len(patches) > 1 {
+				msg = fmt.Sprintf("operation %d: %s", i+1, msg)
+			}
+			bad = append(bad, fleet.Problem{Message: msg})
+		}
+	}
+	if len(bad) > 0 {
+		return nil, bad
+	}
+	return ops, nil
+}
+
+// read makes an operation of what a request says, or tells all that is wrong with it.
+func (p patch) read() (op registry.MetadataOp, wrong []string) {
 	if p.Op != "add" && p.Op != "replace" && p.Op != "remove" {
-		return op, refuse(http.StatusBadRequest, "invalid op: expect add, remove, or replace")
+		wrong = append(wrong, "invalid op: expect add, remove, or replace")
 	}
 	m := metadataPath.FindStringSubmatch(p.Path)
 	if m == nil {
-		return op, refuse(http.StatusBadRequest, "machine metadata path invalid")
+		wrong = append(wrong, "machine metadata path invalid: expect /MACHINEID/metadata/KEY")
+	} else {
+		op.Machine, op.Key = m[1], m[2]
+		wrong = append(wrong, pathProblems(op.Machine, op.Key)...)
 	}
-	op.Machine, op.Key = m[1], m[2]
 	if p.Op == "remove" {
-		return op, nil
-	}
-	if p.Value == "" {
-		return op, refuse(http.StatusBadRequest, "invalid value: add and replace require a value")
+		return op, wrong
 	}
 	op.Value = string(p.Value)
-	return op, nil
+	return op, append(wrong, valueProblems(op.Value)...)
+}
+
+func pathProblems(machine, key string) (wrong []string) {
+	if !machineID.MatchString(machine) {
+		wrong = append(wrong, fmt.Sprintf("machine metadata path invalid: %.64q is no machine's id, which has 32 digits of 0-9a-f", machine))
+	}
+	if !metadataKey.MatchString(key) {
+		wrong = append(wrong, fmt.Sprintf("machine metadata path invalid: the key %.64q has others than letters, digits and _.-", key))
+	}
+	if len(key) > maxMetadataKey {
+		wrong = append(wrong, fmt.Sprintf("machine metadata path invalid: a key of %d bytes, at most %d", len(key), maxMetadataKey))
+	}
+	return wrong
+}
+
+func valueProblems(value string) (wrong []string) {
+	if value == "" {
+		return []string{"invalid value: add and replace require a value"}
+	}
+	if len(value) > maxMetadataValue {
+		wrong = append(wrong, fmt.Sprintf("invalid value: %d bytes, at most %d", len(value), maxMetadataValue))
+	}
+	if i := strings.IndexFunc(value, unicode.IsControl); i >= 0 {
+		wrong = append(wrong, fmt.Sprintf("invalid value: a control character at byte %d", i+1))
+	}
+	return wrong
+}
+
+// roomFor refuses what would leave a machine with too many values. Two requests at
+// once may exceed the limit together.
+func (s *Server) roomFor(ctx context.Context, ops []registry.MetadataOp) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	v, err := s.Store.ReadMachines(ctx)
+	if err != nil {
+		return err
+	}
+	after := map[string]map[string]string{}
+	for _, op := range ops {
+		if after[op.Machine] == nil {
+			after[op.Machine] = v.DynamicMetadata(op.Machine)
+		}
+		after[op.Machine][op.Key] = op.Value
+	}
+	var bad problems
+	for _, machine := range slices.Sorted(maps.Keys(after)) {
+		before := len(v.DynamicMetadata(machine))
+		if n := len(after[machine]); n > maxMetadata && n > before {
+			bad = append(bad, fleet.Problem{Message: fmt.Sprintf("machine %s would have %d values of metadata set from outside, those removed among them: at most %d",
+				machine, n, maxMetadata)})
+		}
+	}
+	if len(bad) > 0 {
+		return bad
+	}
+	return nil
 }
