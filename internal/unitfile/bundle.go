@@ -145,10 +145,11 @@ func (b Bundle) Hash() string { return HashText(b.String()) }
 // Effective is the unit file as the init system sees it: the drop-ins' options come
 // after its own. What an empty value means is for whoever reads the option.
 func (b Bundle) Effective() File {
-	f := File{Options: slices.Clone(b.Main.Options), Notices: slices.Clone(b.Main.Notices)}
+	f := File{Options: slices.Clone(b.Main.Options), Notices: slices.Clone(b.Main.Notices), Strays: slices.Clone(b.Main.Strays)}
 	for _, d := range b.DropIns {
 		f.Options = append(f.Options, d.File.Options...)
 		f.Notices = append(f.Notices, d.File.Notices...)
+		f.Strays = append(f.Strays, d.File.Strays...)
 	}
 	return f
 }

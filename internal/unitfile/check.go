@@ -66,8 +66,9 @@ func IsTrue(value string) bool {
 }
 
 // Check says everything that is wrong with a unit before it is given to the
-// cluster: its name, a text without options, and in [X-Fleet] unknown options and
-// malformed values, which fleet ignored so that the constraint vanished. Whether
+// cluster: its name, a text without options, sections that nobody reads for blanks
+// in their names, and in [X-Fleet] unknown options and malformed values, which fleet
+// ignored so that the constraint vanished. Whether
 // the options go together is not its business: see model.ParseRequirements.
 func Check(name string, f File) []Problem {
 	var problems []Problem
@@ -80,9 +81,10 @@ func Check(name string, f File) []Problem {
 	return append(problems, CheckFleet(name, f)...)
 }
 
-// CheckFleet is the part of Check that is about [X-Fleet].
+// CheckFleet is the part of Check that is about the names of sections and [X-Fleet]:
+// what can be said of a drop-in too.
 func CheckFleet(name string, f File) []Problem {
-	var problems []Problem
+	problems := slices.Clone(f.Strays)
 	for _, o := range f.Options {
 		if o.Section != FleetSection {
 			continue

@@ -72,7 +72,7 @@ func Parse(text string) (File, error) {
 		sortProblems(p.problems)
 		return File{}, &ParseError{Problems: p.problems}
 	}
-	return File{Options: p.options, Notices: p.notices}, nil
+	return File{Options: p.options, Notices: p.notices, Strays: p.strays}, nil
 }
 
 func tooLarge(n int) string {
@@ -101,6 +101,7 @@ type parser struct {
 	options  []Option
 	problems []Problem
 	notices  []Problem
+	strays   []Problem
 }
 
 func (p *parser) problem(line, col int, format string, args ...any) {
@@ -185,6 +186,9 @@ func (p *parser) header(at, col int, rest string) {
 	p.section = rest[1:end]
 	if p.section == "" {
 		p.problem(at, col, "the section has no name")
+	}
+	if msg := stray(p.section); msg != "" {
+		p.strays = append(p.strays, Problem{Line: at + 1, Col: col + 1, Msg: msg})
 	}
 	if junk := strings.TrimSpace(rest[end+1:]); junk != "" {
 		p.problem(at, col+end+1, "found garbage after section name %s: %q", p.section, junk)

@@ -30,6 +30,22 @@ type File struct {
 	// Notices says what Parse read past because the grammar has it so, and which
 	// the author can hardly have meant. They are no part of the canonical text.
 	Notices []Problem
+	// Strays says which sections have names that begin or end with blanks: systemd
+	// knows none of them and reads past, with a warning in its log. Check refuses
+	// them; text that is stored already may have them.
+	Strays []Problem
+}
+
+// stray says what is wrong with the name of a section; "" if nothing is.
+func stray(section string) string {
+	meant := strings.TrimSpace(section)
+	switch meant {
+	case section:
+		return ""
+	case "":
+		return "systemd ignores a section whose name is all blanks"
+	}
+	return fmt.Sprintf("systemd ignores the section [%s] for the blanks in its brackets; did you mean [%s]?", section, meant)
 }
 
 // FromOptions makes a file of options that did not come from a text: an API
@@ -47,6 +63,11 @@ func FromOptions(options []Option) (File, error) {
 				Msg: fmt.Sprintf("option %q in section %q: %s", o.Name, o.Section, msg)})
 		}
 		f.Options = append(f.Options, o)
+	}
+	for _, section := range f.Sections() {
+		if msg := stray(section); msg != "" {
+			f.Strays = append(f.Strays, Problem{Msg: msg})
+		}
 	}
 	if n := len(f.String()); n > MaxSize {
 		problems = append(problems, Problem{Msg: tooLarge(n)})

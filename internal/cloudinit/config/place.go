@@ -105,7 +105,7 @@ func (r *reader) unitText(v value) {
 		return
 	}
 	f, err := unitfile.Parse(v.text)
-	problems := unitfile.Notices(f)
+	problems := append(unitfile.Notices(f), f.Strays...)
 	if perr, ok := err.(*unitfile.ParseError); ok {
 		problems = perr.Problems
 	} else if len(f.Options) == 0 {
