@@ -188,13 +188,12 @@ func (t taste) had(m *machine) (had []string) {
 }
 
 func (t taste) loadText(m *machine) string {
-	share := m.share(t.j)
-	room := t.j.asks() != (amount{}) && share > 0
+	room := t.j.asks() != (amount{}) && m.share(t.j) > 0
 	switch {
 	case room && t.j.Req.Pack:
-		return fmt.Sprintf("least room (%.0f%% in use with it)", 100*share)
+		return "least room (" + m.shareText(t.j) + ")"
 	case room:
-		return fmt.Sprintf("most room (%.0f%% in use with it)", 100*share)
+		return "most room (" + m.shareText(t.j) + ")"
 	case t.j.Req.Pack:
 		return fmt.Sprintf("most units (%d)", m.load())
 	}

@@ -182,8 +182,8 @@ func softRules(m *machine, j *job) (rules []Rule) {
 		soft("apart", j.group.on[m] == 0, "other instances of %s: %d", j.group.name, j.group.on[m])
 	}
 	load := fmt.Sprintf("other units: %d", m.load())
-	if share := m.share(j); share > 0 {
-		load += fmt.Sprintf("; %.0f%% in use with it", 100*share)
+	if m.share(j) > 0 {
+		load += "; " + m.shareText(j)
 	}
 	soft("load", true, "%s", load)
 	return rules

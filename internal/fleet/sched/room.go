@@ -54,24 +54,44 @@ func (m *machine) room(j *job) kind {
 	return lacksRoom
 }
 
-// share is how full m would be with j, or is if j is nil: the larger of its shares in use of cores and
-// memory. A size that is not told counts as boundless.
+// share is how full m would be with j, or is if j is nil: the larger of its shares of
+// cores and memory that units ask for. A size that is not told counts as boundless.
 func (m *machine) share(j *job) float64 {
+	share, _ := m.fullest(j)
+	return share
+}
+
+// shareText is share for people, with what it is a share of. What units ask for is meant: what they use nobody knows here.
+func (m *machine) shareText(j *job) string {
+	share, what := m.fullest(j)
+	verb := "is"
+	if what == "cores" {
+		verb = "are"
+	}
+	text := fmt.Sprintf("%.0f%% of the %s %s asked for", 100*share, what, verb)
+	if j.asks() == (amount{}) {
+		return text
+	}
+	return "with it " + text
+}
+
+// fullest is share, and of what it is.
+func (m *machine) fullest(j *job) (share float64, what string) {
+	what = "cores"
 	if m.Cores == 0 && m.Memory == 0 {
-		return 0
+		return 0, what
 	}
 	used := m.used
 	if j != nil {
 		used = m.usedBeside(j).plus(j.asks())
 	}
-	var share float64
 	if m.Cores > 0 {
 		share = float64(used.cores) / float64(m.Cores)
 	}
-	if m.Memory > 0 {
-		share = max(share, float64(used.memory)/float64(m.Memory))
+	if memory := float64(used.memory) / float64(max(1, m.Memory)); m.Memory > 0 && memory > share {
+		share, what = memory, "memory"
 	}
-	return share
+	return share, what
 }
 
 // shortage says in numbers what j needs, and what m has of it.
