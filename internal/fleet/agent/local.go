@@ -32,6 +32,7 @@ type local struct {
 	tries    int       // failures in a row
 	retryAt  time.Time // no step before; zero: none is held back
 	message  string    // what is published of the last failure
+	passing  bool      // message is about how a job ended: no more than history once the unit is up
 	reported model.UnitState
 }
 
@@ -42,7 +43,12 @@ type job struct {
 	rested bool // a start, of a unit that did not run
 }
 
-func (u *local) learn(s unit.Status) { u.status, u.known = s, true }
+func (u *local) learn(s unit.Status) {
+	u.status, u.known = s, true
+	if u.passing && s.Active == "active" {
+		u.message, u.passing = "", false // the init system has tried again, with success
+	}
+}
 
 // Waits between tries of a step that failed, doubling.
 const (
@@ -55,13 +61,13 @@ func (u *local) fail(now time.Time, message string) bool {
 	fresh := u.tries == 0 || u.message != message
 	wait := min(firstRetry<<min(u.tries, 20), lastRetry)
 	u.tries++
-	u.message = message
+	u.message, u.passing = message, false
 	u.retryAt = now.Add(wait)
 	return fresh
 }
 
 // forgive ends the wait after failures: something has changed or has succeeded.
-func (u *local) forgive() { u.tries, u.retryAt, u.message = 0, time.Time{}, "" }
+func (u *local) forgive() { u.tries, u.retryAt, u.message, u.passing = 0, time.Time{}, "", false }
 
 // have is the unit as the plan sees it.
 func (u *local) have(now time.Time, d done) nodeplan.Have {

@@ -29,6 +29,25 @@ func (b *bench) judged(name string, health model.Health, why string) model.UnitS
 	return s
 }
 
+// A note on how a job ended does not outlive what it says.
+func TestMessageOfAJobThatIsOver(t *testing.T) {
+	scenario(t, "the init system tries again, with success", func(b *bench) {
+		b.units.Script("a.service", unitfake.Script{Start: unit.Failed})
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		if s := b.store.state("a.service"); !strings.Contains(s.Message, "start job ended with result") {
+			b.t.Errorf("failed: the message is %q", s.Message)
+		}
+		b.units.Script("a.service", unitfake.Script{})
+		for range b.units.Run(b.t.Context(), []unit.Job{{Kind: unit.Start, Unit: "a.service"}}) {
+		}
+		b.after(time.Second)
+		if s := b.store.state("a.service"); s.Active != "active" || s.Message != "" {
+			b.t.Errorf("%s: the message is %q", s.Active, s.Message)
+		}
+	})
+}
+
 func TestTrial(t *testing.T) {
 	scenario(t, "a copy that stays up is good, and that is said once", func(b *bench) {
 		b.store.place("a.service", one, model.Launched)

@@ -218,7 +218,7 @@ func (a *Agent) filed(s nodeplan.Step, err error) {
 		d.Refused = a.want.units[s.Unit].Hash
 		a.memory.set(s.Unit, d)
 		a.refused[s.Unit] = true
-		u.message = err.Error()
+		u.message, u.passing = err.Error(), false
 		a.log.Error("unit refused by the init system", "unit", s.Unit, "err", model.OneLine(err.Error()))
 	case err != nil:
 		a.failed(s.Unit, fmt.Sprintf("%s: %v", s.Op, err))
@@ -308,7 +308,7 @@ func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
 			a.memory.set(name, j.done)
 		}
 		if j.kind != unit.Stop && o.Result != unit.Done && o.Result != unit.Skipped {
-			u.message = fmt.Sprintf("%s job ended with result %q", j.kind, o.Result)
+			u.message, u.passing = fmt.Sprintf("%s job ended with result %q", j.kind, o.Result), true
 			a.log.Warn("job did not succeed", "unit", name, "job", j.kind, "result", o.Result)
 		}
 	}

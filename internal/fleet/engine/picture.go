@@ -145,11 +145,17 @@ func (p *picture) state(v *registry.View, unit, machine string, now time.Time) [
 	return []model.Event{{At: now, Kind: model.Failure, Unit: unit, Machine: machine, What: what, Why: why}}
 }
 
-// troubleOf is what is wrong with a unit, and why; "" nothing is.
+// troubleOf is what is wrong with a unit, and why; "" nothing is. While a copy is being
+// judged a failure may be that of the copy before, and what the judgement says is why
+// only if it was bad.
 func troubleOf(s model.UnitState) (what, why string) {
+	judged := ""
+	if s.Health == model.Bad {
+		judged = s.HealthWhy
+	}
 	switch {
-	case s.Active == "failed":
-		return "failed", cmp.Or(model.OneLine(s.Message), s.HealthWhy)
+	case s.Active == "failed" && s.Health != model.Waiting:
+		return "failed", cmp.Or(model.OneLine(s.Message), judged)
 	case s.Message != "":
 		return "could not be loaded or started", model.OneLine(s.Message)
 	}
