@@ -151,7 +151,7 @@ func unreachable(c *fleet.Client, err error) finding {
 func judgeEvidence(e evidence) []finding {
 	findings := []finding{}
 	for _, judge := range []func(evidence) finding{
-		judgeEngine, judgeMachines, judgeCordons, judgeVersions, judgeFailed, judgeUnplaced, judgeRolls,
+		judgeEngine, judgeMachines, judgeCordons, judgeVersions, judgeFailed, judgeUnplaced, judgeRolls, judgeReverted,
 	} {
 		if f := judge(e); f.Says != "" {
 			findings = append(findings, f)
@@ -293,30 +293,51 @@ func judgeUnplaced(e evidence) finding {
 
 func judgeRolls(e evidence) finding {
 	f := finding{Check: "rolls", Level: levelOK, Says: "no change is under way"}
-	back := 0
 	for _, r := range e.rolls {
-		line := fmt.Sprintf("%s is %s, %d of %d changed", r.Group, r.State, r.Changed, r.Total)
-		if r.Why != "" {
-			line += ": " + model.OneLine(r.Why)
-		}
 		switch {
-		case r.State == "reverted" && r.Failed != "":
-			back++
-			line = fmt.Sprintf("%s went back at %s: %s", r.Group, timeCell(r.Ended), model.OneLine(r.Why))
 		case r.Final():
 			continue
 		case r.State == "rolling" && e.now.Sub(r.Started) < slowRoll:
 			f.Says = "changes are under way"
 			continue
 		}
+		line := fmt.Sprintf("%s is %s, %d of %d changed", r.Group, r.State, r.Changed, r.Total)
+		if r.Why != "" {
+			line += ": " + model.OneLine(r.Why)
+		}
 		f.Each = append(f.Each, line)
 	}
 	if len(f.Each) > 0 {
-		f.Level, f.Says = levelWarn, count(len(f.Each), "change")+" stuck or gone back"
+		f.Level, f.Says = levelWarn, count(len(f.Each), "change")+" stuck"
 		f.Try = "'fleetctl roll resume|revert GROUP'; 'fleetctl rolls' has them all"
 	}
-	if back > 0 && back == len(f.Each) {
-		f.Try = "mend the text and apply it; 'fleetctl history GROUP' has those that there were"
+	return f
+}
+
+// judgeReverted looks for units whose newest text was taken back because a copy with it
+// was bad: they run, with the text before.
+func judgeReverted(e evidence) finding {
+	there := map[string]bool{}
+	for _, u := range e.units {
+		there[model.GroupOf(u.Name)] = true
 	}
+	f := finding{Check: "texts", Level: levelWarn}
+	group := ""
+	for _, r := range e.rolls {
+		if r.State != "reverted" || r.Failed == "" || !there[r.Group] {
+			continue
+		}
+		group = r.Group
+		f.Each = append(f.Each, fmt.Sprintf("%s: rolled back at %s: %s", r.Group, timeCell(r.Ended), model.OneLine(r.Why)))
+	}
+	switch len(f.Each) {
+	case 0:
+		return finding{}
+	case 1:
+		f.Says = "the newest text of 1 unit was rolled back, and the one before counts"
+	default:
+		f.Says, group = fmt.Sprintf("the newest texts of %d units were rolled back, and those before count", len(f.Each)), "UNIT"
+	}
+	f.Try = fmt.Sprintf("'fleetctl history %s' has the text that failed, with --diff N what was new in it; mend it and 'fleetctl apply' it", group)
 	return f
 }

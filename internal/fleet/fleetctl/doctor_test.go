@@ -43,9 +43,11 @@ func TestJudgeEvidence(t *testing.T) {
 		"unplaced": {func(e *evidence) {
 			e.units[0].MachineID, e.units[0].CurrentState, e.units[0].Reason = "", inactive, "no room"
 		}, "bad placing"},
-		"stuck":    {func(e *evidence) { e.rolls[1].Started = now.Add(-time.Hour) }, "warn rolls"},
-		"paused":   {func(e *evidence) { e.rolls[1].State = "paused" }, "warn rolls"},
-		"reverted": {func(e *evidence) { e.rolls[0].State, e.rolls[0].Failed = "reverted", "a.service" }, "warn rolls"},
+		"stuck":               {func(e *evidence) { e.rolls[1].Started = now.Add(-time.Hour) }, "warn rolls"},
+		"paused":              {func(e *evidence) { e.rolls[1].State = "paused" }, "warn rolls"},
+		"reverted":            {func(e *evidence) { e.rolls[0].State, e.rolls[0].Failed = "reverted", "a.service" }, "warn texts"},
+		"reverted on request": {func(e *evidence) { e.rolls[0].State = "reverted" }, ""},
+		"reverted and gone":   {func(e *evidence) { e.rolls[1].State, e.rolls[1].Failed = "reverted", "b.service" }, ""},
 	} {
 		e := healthy()
 		test.spoil(&e)
