@@ -83,7 +83,7 @@ func removeCgroups(ctx context.Context, hierarchies []cgroup, name string) error
 	for _, h := range hierarchies {
 		dir := filepath.Join(h.Path, name)
 		var last error
-		err := until(ctx, 5*time.Second, func() bool {
+		err := until(ctx, 5*time.Second, func(context.Context) bool {
 			last = removeTree(dir)
 			return last == nil
 		})

@@ -217,7 +217,7 @@ func (l *Lab) waitJoined(ctx context.Context, s state) error {
 	return l.each(ctx, s.Machines, fmt.Sprintf("sees %d machines", len(s.Machines)), func(ctx context.Context, m Machine) error {
 		var last error
 		seen := 0
-		err := until(ctx, clusterLimit, func() bool {
+		err := until(ctx, clusterLimit, func(ctx context.Context) bool {
 			var out string
 			out, last = l.Output(ctx, m.Name, "fleetctl", "list-machines", "--no-legend")
 			seen = strings.Count(out, "\n")

@@ -123,7 +123,7 @@ func (l *Lab) start(ctx context.Context, m Machine) error {
 func (l *Lab) waitBooted(ctx context.Context, m Machine, ended func() bool) error {
 	state := ""
 	gone := false
-	err := until(ctx, bootLimit, func() bool {
+	err := until(ctx, bootLimit, func(ctx context.Context) bool {
 		if gone = ended(); gone {
 			return true
 		}

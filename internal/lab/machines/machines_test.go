@@ -3,6 +3,7 @@ package machines
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"flotilla/internal/fault"
@@ -281,4 +283,23 @@ func TestReplaceDoesNotFollowLinks(t *testing.T) {
 	if err != nil || st.Mode() != 0o640 {
 		t.Errorf("got %v, %v", st, err)
 	}
+}
+
+// What never answers is asked again, and not for longer than the limit.
+func TestUntilLeavesAQuestionThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		hangs := func(ctx context.Context) bool {
+			asked++
+			<-ctx.Done()
+			return false
+		}
+		if err := until(t.Context(), 25*time.Second, hangs); !errors.Is(err, context.DeadlineExceeded) || asked != 3 {
+			t.Errorf("asked %d times: %v", asked, err)
+		}
+		answers := func(context.Context) bool { asked++; return asked == 5 }
+		if err := until(t.Context(), time.Second, answers); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -12,17 +12,29 @@ import (
 	"time"
 )
 
-// until polls cond until it is true, ctx is done or the limit is reached.
-func until(ctx context.Context, limit time.Duration, cond func() bool) error {
+// questionLimit is how long one look at a machine may take: whoever asks one that goes
+// down just then may never hear from it, and asks the next time again.
+const questionLimit = 10 * time.Second
+
+// until polls cond until it is true, ctx is done or the limit is reached. The context
+// that cond is given ends with it, and after questionLimit.
+func until(ctx context.Context, limit time.Duration, cond func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !cond() {
+	ask := func() bool {
+		one, done := context.WithTimeout(ctx, questionLimit)
+		defer done()
+		return cond(one)
+	}
+	for !ask() {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-tick.C:
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -133,7 +145,7 @@ func killIf(pid int, meant func() bool) error {
 // the kernel kills all in its process namespace, containers included. Then
 // systemd-nspawn, which has nothing left to wait for. It is no error if none runs.
 func powerOff(ctx context.Context, root string) error {
-	err := until(ctx, 10*time.Second, func() bool {
+	err := until(ctx, 10*time.Second, func(context.Context) bool {
 		pids := nspawns(root)
 		if init := initOf(root); init != 0 {
 			_ = killIf(init, func() bool { return initOf(root) == init }) // the next look tells whether it worked

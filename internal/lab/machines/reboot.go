@@ -70,7 +70,7 @@ func (l *Lab) Reboot(ctx context.Context, machine string) error {
 	}
 	// It need not live to say that it was obeyed.
 	_, asked := l.Output(ctx, machine, "systemctl", "reboot")
-	err = until(ctx, bootLimit, func() bool {
+	err = until(ctx, bootLimit, func(context.Context) bool {
 		now, err := l.BootID(machine)
 		return err == nil && now != before || l.ended(machine)
 	})
