@@ -247,9 +247,30 @@ func (m *maker) wantUnit(u unit) {
 func (m *maker) wantOptions(u unit) unit {
 	p := path.Join(unitDir(u.Unit), u.Name+".d", optionsFile)
 	m.wantFile(file{Why: u.why, Unit: u.Name,
-		File: config.File{Path: p, Content: []byte(environmentFileText(u.options)), Mode: plainMode}})
+		File: config.File{Path: p, Content: []byte(environmentFileText(m.firm(u))), Mode: plainMode}})
 	u.DropIns = append(u.DropIns, config.DropIn{Name: optionsDropIn, Content: optionsText(u.options, p)})
 	return u
+}
+
+// firm are the options of a unit that no later drop-in of the document sets anew. Those
+// that one does are left to systemd's order of drop-ins.
+func (m *maker) firm(u unit) config.Options {
+	var later strings.Builder
+	for _, other := range m.want.Document.CoreOS.Units {
+		for _, d := range other.DropIns {
+			if sameUnit(other.Name, u.Name) && d.Name > optionsDropIn {
+				later.WriteString(d.Content + "\n")
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(u.options), func(o config.Option) bool {
+		for line := range strings.Lines(later.String()) {
+			if strings.HasPrefix(line, "Environment=") && strings.Contains(line, o.Variable+"=") {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (m *maker) wantDropIn(u unit, d config.DropIn) {
