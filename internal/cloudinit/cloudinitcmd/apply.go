@@ -60,7 +60,7 @@ func (p *program) carry(ctx context.Context, h *apply.Host, in *input, made plan
 		errs = append(errs, store.SaveResult(r))
 	}
 	var err error
-	r.Steps, err = apply.Carry(ctx, machine{h, store}, made, apply.Options{
+	r.Steps, err = apply.Carry(ctx, machine{h, store, p.say}, made, apply.Options{
 		Boot: h.Boot, Queued: h.NoBlock, Begin: p.begin, End: p.end,
 	})
 	errs = append(errs, err)
@@ -78,6 +78,27 @@ func (p *program) carry(ctx context.Context, h *apply.Host, in *input, made plan
 type machine struct {
 	*apply.Host
 	store apply.Store
+	say   func(format string, args ...any)
+}
+
+// patience is how long a command may take before it is said what is waited for.
+const patience = 5 * time.Second
+
+// Do says what is waited for if a command takes long: a member of a new cluster is not
+// ready before the others are there.
+func (m machine) Do(ctx context.Context, s plan.Step) error {
+	if s.Kind != plan.Command {
+		return m.Host.Do(ctx, s)
+	}
+	done := make(chan error, 1)
+	go func() { done <- m.Host.Do(ctx, s) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		m.say("waiting for %s to %s; how far it is: systemctl status %s", s.Target, s.Verb, s.Target)
+	}
+	return <-done
 }
 
 func (m machine) Save(r plan.Record) error { return m.store.Save(r) }
