@@ -266,6 +266,9 @@ func (r *reader) explained(e *syntaxError) string {
 // misaligned says between which two indentations a line is that has neither; "" if it
 // is in line with one above it, or begins a deeper one.
 func (r *reader) misaligned(at int) string {
+	if first, keys := r.entryAbove(at); keys > indent(r.lines[at]) {
+		return fmt.Sprintf("it is indented by %d, and the keys of the entry of line %d by %d", indent(r.lines[at]), first+1, keys)
+	}
 	var open []int // lines whose indentations are open, each deeper than the one before
 	for i, line := range r.lines[:at+1] {
 		if t := strings.TrimSpace(line); t == "" || t[0] == '#' {
@@ -281,9 +284,29 @@ func (r *reader) misaligned(at int) string {
 			return fmt.Sprintf("its indentation of %d is between the %d of line %d and the %d of line %d",
 				indent(line), indent(r.lines[above]), above+1, indent(r.lines[left]), left+1)
 		}
+		if i == at && left >= 0 && len(open) == 0 && indent(r.lines[left]) > indent(line) {
+			return fmt.Sprintf("it is indented by %d, and the document by %d, from line %d on", indent(line), indent(r.lines[left]), left+1)
+		}
 		open = append(open, i)
 	}
 	return ""
+}
+
+// entryAbove is the line with the dash of the list entry that a line stands in by its
+// indentation, and the indentation of the entry's keys; 0 if it stands in none.
+func (r *reader) entryAbove(at int) (line, keys int) {
+	for i := at - 1; i >= 0; i-- {
+		text := strings.TrimSpace(r.lines[i])
+		if text == "" || text[0] == '#' || indent(r.lines[i]) >= indent(r.lines[at]) {
+			continue
+		}
+		rest, isEntry := strings.CutPrefix(text, "- ")
+		if !isEntry || !strings.Contains(rest, ":") {
+			return 0, 0
+		}
+		return i, indent(r.lines[i]) + len(text) - len(strings.TrimLeft(rest, " "))
+	}
+	return 0, 0
 }
 
 func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
