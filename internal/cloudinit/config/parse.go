@@ -257,7 +257,7 @@ func (r *reader) explained(e *syntaxError) string {
 		return msg + "; " + gap
 	case !strings.Contains(text, ":") && !hasOther(text[:min(1, len(text))], ""):
 		return msg + "; is there a colon missing?"
-	case strings.Count(text, ": ") > 1:
+	case strings.Count(text, ": ") > 1 && !strings.Contains(text, "{"):
 		return msg + "; a text with a colon and a blank in it must stand in quotes"
 	}
 	return msg

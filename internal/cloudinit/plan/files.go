@@ -175,6 +175,9 @@ func oemRelease(o config.OEM) string {
 		{"ID", o.ID, ""}, {"VERSION_ID", o.VersionID, ""}, {"NAME", o.Name, `"`},
 		{"HOME_URL", o.HomeURL, `"`}, {"BUG_REPORT_URL", o.BugReportURL, `"`},
 	} {
+		if v.quote != "" {
+			v.value = inShell.Replace(v.value)
+		}
 		fmt.Fprintf(&b, "%s=%s%s%s\n", v.name, v.quote, v.value, v.quote)
 	}
 	return b.String()

@@ -209,13 +209,16 @@ func optionsText(options config.Options, file string) string {
 	return b.String()
 }
 
+// inShell escapes what means something between double quotes in a shell, and in files
+// that are written like its assignments: EnvironmentFile=, os-release(5).
+var inShell = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`")
+
 // environmentFileText is what an EnvironmentFile= reads. It knows no specifiers, and
 // other escapes than a drop-in.
 func environmentFileText(options config.Options) string {
-	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`")
 	var b strings.Builder
 	for _, o := range options {
-		fmt.Fprintf(&b, "%s=\"%s\"\n", o.Variable, quote.Replace(o.Value))
+		fmt.Fprintf(&b, "%s=\"%s\"\n", o.Variable, inShell.Replace(o.Value))
 	}
 	return b.String()
 }
@@ -368,6 +371,11 @@ func (m *maker) changed(name string) bool {
 	})
 }
 
+// written reports whether the plan writes the unit itself, not only drop-ins of it.
+func (m *maker) written(name string) bool {
+	return slices.ContainsFunc(m.steps, func(s Step) bool { return s.Kind == WriteTo && s.Unit == name && path.Base(s.Target) == name })
+}
+
 // reload plans one daemon reload for all changes, also for those of a run that was cut
 // before its own.
 func (m *maker) reload() {
@@ -455,7 +463,7 @@ func (m *maker) command(u unit) {
 	case !slices.Contains(verbs, u.Command):
 		m.problem(u.Name, "command %q is none of %s", u.Command, strings.Join(verbs, ", "))
 		return
-	case u.generated && now.Missing && !changes:
+	case u.generated && now.Missing && !m.written(u.Name):
 		m.note(u.Name, "is not installed: %s is not carried out", u.Command)
 		return
 	}
