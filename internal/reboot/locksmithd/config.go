@@ -167,6 +167,9 @@ func (c Config) window() (window.Window, bool, error) {
 	if err != nil {
 		return window.Window{}, false, fmt.Errorf("reboot window: %w", err)
 	}
+	if w.Length() == 0 {
+		return window.Window{}, false, errors.New("reboot window: reboot_window_length: one of 0 never opens; 'reboot_strategy=off' says that")
+	}
 	return w, true, nil
 }
 

@@ -41,6 +41,8 @@ func TestConfig(t *testing.T) {
 
 		{"no such strategy", map[string]string{"REBOOT_STRATEGY": "sometimes"}, nil, `REBOOT_STRATEGY: reboot_strategy: "sometimes" is none of off, reboot, best-effort, etcd-lock`},
 		{"half a window", map[string]string{"REBOOT_WINDOW_START": "Thu 23:00"}, nil, "reboot_window_start and reboot_window_length: one without the other is no window"},
+		{"a window of nothing", nil, []string{"--reboot_window_start=3:00", "--reboot_window_length=0m"}, "reboot window: reboot_window_length: one of 0 never opens; 'reboot_strategy=off' says that"},
+		{"no store", map[string]string{"LOCKSMITHD_ENDPOINT": ""}, nil, "endpoint: none; without the setting it is http://127.0.0.1:2379,http://127.0.0.1:4001"},
 		{"no such day", nil, []string{"--reboot_window_start=Thy 23:00", "--reboot_window_length=1h"}, `reboot window: window start "Thy 23:00": "Thy" is no day: Sun, Mon, Tue, Wed, Thu, Fri or Sat`},
 		{"no such zone", nil, []string{"--reboot_window_start=23:00", "--reboot_window_length=1h", "--reboot_window_tz=Europe/Atlantis"}, "reboot_window_tz: unknown time zone Europe/Atlantis"},
 		{"half a certificate", nil, []string{"--etcd_certfile=a"}, "etcd_certfile and etcd_keyfile: one is of no use without the other"},

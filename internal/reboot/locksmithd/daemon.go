@@ -198,6 +198,7 @@ func (d *Daemon) parts() []lifecycle.Part {
 	return append(parts, lifecycle.Part{Name: "reboots", Run: func(ctx context.Context, started func()) error {
 		started()
 		d.loop(ctx)
+		d.leave()
 		return nil
 	}, StopTimeout: 20 * time.Second})
 }
@@ -249,6 +250,15 @@ func (d *Daemon) loop(ctx context.Context) {
 			}
 		}
 		d.sleep(ctx, after)
+	}
+}
+
+// leave says that a slot stays taken while no daemon looks after it: of a stop that is not
+// part of the reboot nobody else would know.
+func (d *Daemon) leave() {
+	if d.self().alive() && !d.asked.set {
+		d.log.Warn("stops, and the machine keeps its slot of the lock: started again it goes on; silent for longer it counts as lost",
+			"stage", d.stage, "for", d.cfg.HolderTimeout, "hint", "'locksmithctl unlock' gives the slot back")
 	}
 }
 

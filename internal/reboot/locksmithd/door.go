@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"flotilla/client/keys"
@@ -24,6 +25,9 @@ import (
 func (c Config) check() error {
 	_, _, err := c.window()
 	problems := []error{err}
+	if len(c.Endpoints) == 0 {
+		problems = append(problems, errors.New("endpoint: none; without the setting it is "+strings.Join(Defaults().Endpoints, ",")))
+	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		problems = append(problems, errors.New("etcd_certfile and etcd_keyfile: one is of no use without the other"))
 	}

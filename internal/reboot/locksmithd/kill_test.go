@@ -3,6 +3,7 @@ package locksmithd
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,6 +153,9 @@ func TestStrategyChangesOnTheWay(t *testing.T) {
 		m.start()
 		w.within(time.Minute, "it drains", func() bool { return w.store.now().Details[m.id].Phase == sema.Draining })
 		m.kill()
+		if !strings.Contains(w.log.String(), "stops, and the machine keeps its slot of the lock") {
+			t.Error("it says nothing of the slot that it keeps")
+		}
 		m.cfg.Strategy = AtOnce
 		m.beforeDown = func() { m.cfg.Strategy = EtcdLock }
 		m.objections = []string{"10-raid: rebuilding"}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"flotilla/internal/fault"
 	"flotilla/internal/reboot/gate"
 	"flotilla/internal/reboot/sema"
 	"flotilla/internal/reboot/trigger"
@@ -223,7 +224,7 @@ func step(do Do, format string, args ...any) Step {
 func Next(s Snapshot) Step {
 	switch s.Stage() {
 	case Blind:
-		return wait(idle, "the store has the lock and does not answer: %v", orNil(s.Lock.Err, "not asked yet"))
+		return wait(idle, "%s", s.unread())
 	case Hand:
 		return wait(idle, "somebody has taken the lock for this machine: 'locksmithctl unlock' gives it back")
 	case Asking:
@@ -236,7 +237,7 @@ func Next(s Snapshot) Step {
 		return s.checking()
 	}
 	if s.leftover() {
-		return step(Uncordon, "no reboot is under way")
+		return step(Uncordon, "no reboot is under way: if one was given up, its cordon is left")
 	}
 	return wait(idle, "nothing wants a reboot")
 }
@@ -257,7 +258,7 @@ func (s Snapshot) asking() Step {
 	why := s.Need.Why
 	switch {
 	case s.leftover():
-		return step(Uncordon, "no reboot is under way")
+		return step(Uncordon, "no reboot is under way: if one was given up, its cordon is left")
 	case s.Undone:
 		return wait(idle, "%s: it still says so after the reboot for it, so there is no second one", why)
 	case s.Window.Closed:
@@ -265,7 +266,7 @@ func (s Snapshot) asking() Step {
 	case s.Rest > 0:
 		return wait(s.Rest, "%s: %v after the last try", why, s.Rest.Round(time.Second))
 	case s.Locked && s.Lock.Err != nil:
-		return wait(later, "%s: the store has the lock and does not answer: %v", why, s.Lock.Err)
+		return wait(later, "%s: %s", why, s.unread())
 	case s.Locked && s.Lock.Stopped != nil:
 		return wait(idle, "%s: the lock is stopped ('locksmithctl resume' goes on): %s", why, s.Lock.Stopped.Why)
 	case s.Locked && s.Lock.Free() <= 0:
@@ -274,6 +275,18 @@ func (s Snapshot) asking() Step {
 		return wait(later, "%s: objected to by %s", why, strings.Join(s.Objections, "; "))
 	}
 	return step(Take, "%s", why)
+}
+
+// unread is why the lock is not known, and what helps.
+func (s Snapshot) unread() string {
+	if s.Lock.Err == nil {
+		return "asks the store for the lock"
+	}
+	text := s.Lock.Err.Error()
+	for _, hint := range fault.Hints(s.Lock.Err) {
+		text += " (" + hint + ")"
+	}
+	return text
 }
 
 // noSlot is why no slot is free.

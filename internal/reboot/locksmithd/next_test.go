@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"flotilla/internal/fault"
 	"flotilla/internal/reboot/gate"
 	"flotilla/internal/reboot/sema"
 	"flotilla/internal/reboot/trigger"
@@ -72,15 +73,16 @@ func TestNext(t *testing.T) {
 		{"a cordon may be left", snapshot(func(s *Snapshot) { s.Clean = false }), "uncordon: no reboot is under way"},
 		{"but the store is away", snapshot(func(s *Snapshot) { s.Clean, s.Lock.Err = false, errors.New("x") }), "wait: nothing wants a reboot"},
 		{"the store has never answered", snapshot(wants, func(s *Snapshot) { s.Lock = Lock{Err: errors.New("connection refused")} }),
-			"wait: the store has the lock and does not answer: connection refused"},
-		{"before it was asked", snapshot(func(s *Snapshot) { s.Lock = Lock{} }), "wait: the store has the lock and does not answer: not asked yet"},
+			"wait: connection refused"},
+		{"somebody has written nonsense", snapshot(wants, func(s *Snapshot) { s.Lock = Lock{Err: fault.Hint(errors.New("max: string"), "a free lock: x")} }), "wait: max: string (a free lock: x)"},
+		{"before it was asked", snapshot(func(s *Snapshot) { s.Lock = Lock{} }), "wait: asks the store for the lock"},
 
 		{"wants to, the lock is free", snapshot(wants), "take: updated: libc6"},
 		{"without a lock", snapshot(wants, noLock), "take: updated: libc6"},
 		{"the window is closed", snapshot(wants, func(s *Snapshot) { s.Window = Window{Closed: true, Opens: time.Hour, Text: "04:00 for 1h0m0s (UTC)"} }),
 			"wait: updated: libc6: until the window opens (04:00 for 1h0m0s (UTC))"},
 		{"the store is away now", snapshot(wants, func(s *Snapshot) { s.Lock.Err = errors.New("refused") }),
-			"wait: updated: libc6: the store has the lock and does not answer: refused"},
+			"wait: updated: libc6: refused"},
 		{"another holds it", snapshot(wants, holds(other, "boot-9", sema.Checking)), "wait: updated: libc6: the lock is held by " + other + ", checking"},
 		{"a classic client holds it", snapshot(wants, holds(other, "", "")), "wait: updated: libc6: the lock is held by " + other},
 		{"max is 0", snapshot(wants, func(s *Snapshot) { s.Lock.Max = 0 }), "wait: updated: libc6: the lock lets 0 machines reboot at once"},

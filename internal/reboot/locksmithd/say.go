@@ -1,7 +1,7 @@
 package locksmithd
 
 import (
-	"strings"
+	"regexp"
 
 	"flotilla/internal/reboot/sema"
 )
@@ -12,16 +12,13 @@ type saying struct {
 	failure string
 }
 
+// running is the numbers and times in a reason: that they go on does not make it news.
+var running = regexp.MustCompile(`[0-9]+([.][0-9]+)?(ns|µs|ms|s|m|h)?`)
+
 // say tells systemd and, if it is news, the log what is done or waited for.
 func (d *Daemon) say(s Snapshot, next Step) {
 	d.deps.Status(next.Why)
-	// Times that run do not make it news.
-	news := string(next.Do) + strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, next.Why)
+	news := string(next.Do) + running.ReplaceAllString(next.Why, "")
 	if news == d.said {
 		return
 	}
@@ -56,7 +53,7 @@ func sentence(do Do, locked bool) string {
 	case Check:
 		return "looks whether the machine is well"
 	case Uncordon:
-		return "takes the cordon away"
+		return "takes its cordon away, if there is one"
 	case Release:
 		return "gives the lock back"
 	case Fail:
