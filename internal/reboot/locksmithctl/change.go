@@ -262,6 +262,9 @@ func (s *session) sendNeedReboot() *cobra.Command {
 		if len(args) > 0 {
 			return usage(c, "send-need-reboot takes no arguments")
 		}
+		if !s.machine.IsRoot() {
+			return fault.Hint(errors.New("nobody believes it of another user than root"), "sudo locksmithctl send-need-reboot")
+		}
 		return s.machine.SendNeedReboot(c.Context())
 	}
 	return c

@@ -106,6 +106,9 @@ func (s *session) root() *cobra.Command {
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return s.fromEnvironment(c) },
 	}
 	s.flags(root.PersistentFlags())
+	if err := root.RegisterFlagCompletionFunc("group", s.completeGroup); err != nil {
+		panic(err) // there is no such flag: a mistake in this file
+	}
 	root.PersistentFlags().BoolVar(&version, "version", false, "print the version")
 	root.AddCommand(s.status(), s.lock(), s.unlock(), s.setMax(), s.reboot(), s.sendNeedReboot(),
 		s.resume(), s.setStopAfter(), s.history(), s.groups())

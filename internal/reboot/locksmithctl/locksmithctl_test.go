@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	"flotilla/client/keys"
 	"flotilla/internal/applet"
@@ -124,16 +128,72 @@ func TestReboot(t *testing.T) {
 			t.Errorf("%s: held by %q, want %q", c.name, holders, c.holders)
 		}
 	}
-	if got := complete(t, url); !strings.HasPrefix(got, "0 m2\n:4\n") {
+	if got := complete(t, url, "unlock", ""); !strings.HasPrefix(got, "0 m2\n:4\n") {
 		t.Errorf("who can be unlocked: %q", got)
 	}
 }
 
-// complete is what a shell is told behind "unlock ".
-func complete(t *testing.T, url string) string {
+// The groups that have a lock, for people, programs and shells.
+func TestGroups(t *testing.T) {
+	url := startStore(t)
+	for _, c := range []struct{ line, want string }{
+		{"groups", "0 "},
+		{"groups --json", "0 []\n"},
+		{"-group prod/db set-max 2", "0 Old-Max: 1\nMax: 2\n"},
+		{"-group a\x1b[2J set-max 1", "0 Old-Max: 1\nMax: 1\n"},
+		{"groups", "0 a?[2J\nprod/db\n"},
+		{"groups --json", "0 [\n  \"a\\u001b[2J\",\n  \"prod/db\"\n]\n"},
+		{"groups x", "1 locksmithctl: groups takes no arguments\nhint: usage: locksmithctl groups [flags]\n"},
+	} {
+		if got := run(t, &machine{}, url, c.line); got != c.want {
+			t.Errorf("%s: %q, want %q", c.line, got, c.want)
+		}
+	}
+	if got := complete(t, url, "status", "--group", "p"); !strings.Contains(got, "prod/db\n:4\n") {
+		t.Errorf("what may stand behind --group: %q", got)
+	}
+}
+
+// The manual has every command and every flag, and no other command.
+func TestManual(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/cli/locksmithctl.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual := string(b)
+	s := &session{machine: &machine{}}
+	root := s.root()
+	has := map[string]bool{}
+	for _, c := range root.Commands() {
+		has[c.Name()] = true
+		if !strings.Contains(manual, "| `"+c.Name()) {
+			t.Errorf("%s is not in the manual", c.Name())
+		}
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(manual, "--"+f.Name) && !strings.Contains(manual, "[-"+f.Shorthand+" ") {
+				t.Errorf("--%s of %s is not in the manual", f.Name, c.Name())
+			}
+		})
+	}
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if !strings.Contains(manual, "`-"+f.Name+"`") {
+			t.Errorf("-%s is not in the manual", f.Name)
+		}
+	})
+	_, table, _ := strings.Cut(manual, "## Commands")
+	table, _, _ = strings.Cut(table, "## ")
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)").FindAllStringSubmatch(table, -1) {
+		if !has[row[1]] {
+			t.Errorf("%s is in the manual, and is no command", row[1])
+		}
+	}
+}
+
+// complete is what a shell is told behind these words.
+func complete(t *testing.T, url string, words ...string) string {
 	t.Helper()
 	var out, errs strings.Builder
-	env := applet.Env{Args: []string{"__complete", "-endpoint", url, "unlock", ""}, Stdout: &out, Stderr: &errs}
+	env := applet.Env{Args: append([]string{"__complete", "-endpoint", url}, words...), Stdout: &out, Stderr: &errs}
 	code := Run(t.Context(), env, &machine{})
 	return fmt.Sprintf("%d %s%s", code, out.String(), errs.String())
 }
@@ -148,7 +208,12 @@ func holdersOf(s lock.State) string {
 }
 
 func TestSendNeedReboot(t *testing.T) {
-	var m machine
+	m := machine{notRoot: true}
+	want := "1 locksmithctl: nobody believes it of another user than root\nhint: sudo locksmithctl send-need-reboot\n"
+	if got := run(t, &m, "http://127.0.0.1:1", "send-need-reboot"); got != want || len(m.did) != 0 {
+		t.Errorf("not root: %q, %q", got, m.did)
+	}
+	m = machine{}
 	if got := run(t, &m, "http://127.0.0.1:1", "send-need-reboot"); got != "0 " || len(m.did) != 1 {
 		t.Errorf("%q, %q", got, m.did)
 	}

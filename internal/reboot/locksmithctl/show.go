@@ -198,27 +198,50 @@ func (s *session) history() *cobra.Command {
 }
 
 func (s *session) groups() *cobra.Command {
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "groups",
 		Short: "list the groups of machines that have a lock of their own",
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "for programs: a list of names")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return usage(c, "groups takes no arguments")
 		}
-		client, err := s.store()
+		names, err := s.groupNames(c.Context())
 		if err != nil {
 			return err
 		}
-		defer client.Close()
-		names, err := lock.Groups(c.Context(), client)
-		if err != nil {
-			return hinted(err)
+		if asJSON {
+			return cli.JSON(s.env.Stdout, append([]string{}, names...))
 		}
 		for _, name := range names {
-			fmt.Fprintln(s.env.Stdout, name)
+			fmt.Fprintln(s.env.Stdout, plain(name))
 		}
 		return nil
 	}
 	return c
+}
+
+// groupNames is the groups that have a lock.
+func (s *session) groupNames(ctx context.Context) ([]string, error) {
+	client, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	names, err := lock.Groups(ctx, client)
+	return names, hinted(err)
+}
+
+// completeGroup offers what may stand behind -group.
+func (s *session) completeGroup(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if err := s.fromEnvironment(c); err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	names, err := s.groupNames(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
