@@ -58,19 +58,25 @@ func (m *machine) blow() {
 	m.start()
 }
 
-// A daemon that is killed, or a machine that loses power, at any moment of its reboot:
+// A daemon that is killed or stopped in order, or a machine that loses power, at any moment of its reboot:
 // while its units leave, after the boot and before it looks whether it is well, while it
 // looks, and when all is over.
 func TestKilledAtAnyMoment(t *testing.T) {
-	for _, powerCut := range []bool{false, true} {
+	for _, how := range []string{"killed", "stopped", "power cut"} {
 		stages := map[Stage]bool{}
-		for at := time.Duration(0); at < time.Minute; at += 700 * time.Millisecond {
-			t.Run(fmt.Sprintf("power %t, after %v", powerCut, at), func(t *testing.T) {
-				killed(t, powerCut, func(*machine) {}, func(w *world, victim *machine) {
+		for at := time.Duration(0); at < time.Minute; at += 1100 * time.Millisecond {
+			t.Run(fmt.Sprintf("%s after %v", how, at), func(t *testing.T) {
+				killed(t, how == "power cut", func(*machine) {}, func(w *world, victim *machine) {
 					time.Sleep(at)
 					synctest.Wait()
 					if p := w.store.now().Details[victim.id].Phase; p != "" {
 						stages[Stage(p)] = true
+					}
+					if how == "stopped" {
+						victim.stop()
+						time.Sleep(time.Second)
+						victim.start()
+						return
 					}
 					victim.blow()
 				})
@@ -78,7 +84,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		}
 		for _, phase := range []sema.Phase{sema.Draining, sema.Rebooting, sema.Checking} {
 			if !stages[Stage(phase)] {
-				t.Errorf("power %t: never hit while it is %s", powerCut, phase)
+				t.Errorf("%s: never hit while it is %s", how, phase)
 			}
 		}
 	}

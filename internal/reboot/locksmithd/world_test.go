@@ -179,6 +179,15 @@ func (m *machine) kill() {
 	<-done
 }
 
+// stop ends the daemon in order, as systemd does: what it has begun it may end.
+func (m *machine) stop() {
+	m.mu.Lock()
+	cancel, done := m.cancel, m.done
+	m.mu.Unlock()
+	cancel()
+	<-done
+}
+
 // end ends the machine with the test.
 func (m *machine) end() {
 	m.mu.Lock()
