@@ -359,6 +359,8 @@ func (d *Daemon) decide(ctx context.Context) (Snapshot, Step) {
 			d.course.objected = mark{}
 		}
 		s.ObjectedFor = d.course.objected.elapsed(d.now())
+		// Asking may have taken long: the lock is as it is now.
+		s.Lock, s.Sure = d.lock, d.tenure.Sure(d.now())
 		next = Next(s)
 	}
 	return s, next
@@ -486,7 +488,7 @@ func (d *Daemon) lookAtHealth(ctx context.Context, s *Snapshot) {
 		s.Unwell = append(s.Unwell, s.Fleet.Unwell()...)
 	}
 	if len(s.Unwell) == 0 {
-		s.Unwell = d.deps.Hooks(ctx, d.cfg.HealthDir, "FLOTILLA_REBOOT_WHY="+s.why())
+		s.Unwell = d.hooks(ctx, d.cfg.HealthDir, s.why())
 	}
 	if len(s.Unwell) > 0 {
 		d.course.well = mark{}
@@ -509,7 +511,24 @@ func (d *Daemon) objections(ctx context.Context) []string {
 	for _, who := range blockers {
 		out = append(out, "inhibitor "+who)
 	}
-	return append(out, d.deps.Hooks(ctx, d.cfg.VetoDir, "FLOTILLA_REBOOT_WHY="+d.deps.Needs.Need().Why)...)
+	return append(out, d.hooks(ctx, d.cfg.VetoDir, d.deps.Needs.Need().Why)...)
+}
+
+// hooks runs the executables of a directory. There may be many, and each may take its
+// time: the signs of life go on.
+func (d *Daemon) hooks(ctx context.Context, dir, why string) []string {
+	said := make(chan []string, 1)
+	go func() { said <- d.deps.Hooks(ctx, dir, "FLOTILLA_REBOOT_WHY="+why) }()
+	tick := time.NewTicker(sema.RefreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case out := <-said:
+			return out
+		case <-tick.C:
+			d.beat(ctx)
+		}
+	}
 }
 
 // undone says whether the need is the one that the machine has been rebooted for. Once

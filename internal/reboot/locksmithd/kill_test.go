@@ -210,3 +210,47 @@ func TestOlderStateIsNoNews(t *testing.T) {
 		}
 	}
 }
+
+// Executables that take longer together than a holder may be silent: the machine gives
+// signs of life all the same, and reboots.
+func TestSlowHooks(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		m, other := w.machines[0], w.machines[1]
+		m.hookTime = 20 * time.Minute
+		m.needs.want()
+		m.start()
+		other.start()
+		w.within(3*time.Hour, "it has rebooted", func() bool {
+			if s := w.store.now(); s.Stopped != nil {
+				w.t.Fatalf("the lock is %s", s.Encode())
+			}
+			return m.rebooted() == 1 && w.atRest()
+		})
+	})
+}
+
+// While they run the store goes away, and the others take the machine for dead: nobody
+// can know what they did then, so it does not reboot.
+func TestGivenUpWhileHooksRun(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		m, other := w.machines[0], w.machines[1]
+		w.lenient = true
+		m.needs.want()
+		m.start()
+		other.start()
+		w.within(time.Minute, "it has the lock", func() bool { return w.store.now().Holds(m.id) })
+		m.set(func() { m.hookTime = 20 * time.Minute })
+		w.within(time.Hour, "it is about to reboot", func() bool { return w.store.now().Details[m.id].Phase == sema.Rebooting })
+		time.Sleep(time.Minute)
+		w.store.setAway(m.id, true)
+		w.within(20*time.Minute, "it is taken for lost", func() bool { return w.store.now().Stopped != nil })
+		w.store.change(t, sema.Semaphore.Resume)
+		m.set(func() { m.hookTime = 0 })
+		time.Sleep(time.Hour)
+		if m.rebooted() != 0 || m.isDown() {
+			t.Error("it has rebooted")
+		}
+		w.store.setAway(m.id, false)
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}

@@ -64,6 +64,7 @@ type machine struct {
 	sessions   []login.Session
 	terminal   strings.Builder
 	unwell     []string
+	hookTime   time.Duration // how long the executables of a directory take
 
 	mu      sync.Mutex // guards what follows
 	boot    int
@@ -275,7 +276,14 @@ func (m *machine) effect(do func() error) error {
 
 var errKilled = errors.New("killed")
 
-func (m *machine) hooks(_ context.Context, dir string, _ ...string) []string {
+func (m *machine) hooks(ctx context.Context, dir string, _ ...string) []string {
+	m.mu.Lock()
+	takes := m.hookTime
+	m.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(takes):
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if dir == m.cfg.HealthDir {
