@@ -3,6 +3,7 @@ package trigger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,6 +177,20 @@ func TestCommand(t *testing.T) {
 	w := run(t, Config{Command: []string{command, "-r"}, CommandEvery: 20 * time.Millisecond})
 	write(t, filepath.Join(dir, "new"), "")
 	until(t, w, Need{Restart, "updated: kernel"})
+}
+
+// A command that leaves something behind which holds its output open has answered all the
+// same.
+func TestCommandLeavesSomethingBehind(t *testing.T) {
+	t.Parallel()
+	for exit, want := range map[int]bool{0: false, 1: true} {
+		w := New(Config{Command: []string{"/bin/sh", "-c", fmt.Sprintf("sleep 30 & echo 'Reboot is required'; exit %d", exit)}})
+		began := time.Now()
+		need, _, err := w.ask(t.Context())
+		if took := time.Since(began); need != want || err != nil || took > 15*time.Second {
+			t.Errorf("exit status %d: %t, %v, after %v", exit, need, err, took)
+		}
+	}
 }
 
 // fakeEngine fails to be watched some times.

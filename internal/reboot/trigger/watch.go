@@ -286,9 +286,10 @@ func (w *Watcher) ask(ctx context.Context) (bool, []string, error) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second // what it has left behind may hold its output open
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
 		return false, nil, err
 	}
 	if ctx.Err() != nil {
