@@ -268,6 +268,9 @@ func (d *Daemon) sleep(ctx context.Context, after time.Duration) {
 	if d.self().alive() {
 		after = min(after, max(0, d.beaten+sema.RefreshEvery-d.now()))
 	}
+	if d.cfg.Strategy == BestEffort && !d.withLock {
+		after = min(after, later) // a member of the store may come: it may know of a slot of ours
+	}
 	timer := time.NewTimer(after)
 	defer timer.Stop()
 	select {

@@ -254,3 +254,18 @@ func TestGivenUpWhileHooksRun(t *testing.T) {
 		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
 	})
 }
+
+// After the boot the member of the store takes its time: the machine that rebooted with the
+// lock, since it had one, finds its slot soon after, and not when it next looks around.
+func TestBestEffortStoreComesLate(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		m, other := w.machines[0], w.machines[1]
+		m.cfg.Strategy = BestEffort
+		m.beforeUp = func() { m.storeFrom = time.Now().Add(40 * time.Second) }
+		m.needs.want()
+		m.start()
+		other.start()
+		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 })
+		w.within(3*time.Minute, "all is free", w.atRest)
+	})
+}

@@ -64,6 +64,7 @@ type machine struct {
 	sessions   []login.Session
 	terminal   strings.Builder
 	unwell     []string
+	storeFrom  time.Time     // when the store's member here is active; the zero value is always
 	hookTime   time.Duration // how long the executables of a directory take
 
 	mu      sync.Mutex // guards what follows
@@ -126,7 +127,7 @@ func (m *machine) start() {
 	d := New(m.cfg, Deps{
 		Lock: fusedLock{m.locks, m}, Fleet: fusedFleet{m.fleet, m}, Needs: m.needs, Logind: m,
 		System:    func(context.Context) (gate.Local, error) { return gate.Local{System: "running"}, nil },
-		StoreHere: func(context.Context) (bool, error) { return true, nil },
+		StoreHere: func(context.Context) (bool, error) { return !time.Now().Before(m.storeFrom), nil },
 		Hooks:     m.hooks, Write: m.write, Boot: m.bootID(), Logger: log,
 		Status: func(s string) { m.mu.Lock(); defer m.mu.Unlock(); m.status = s },
 	})
