@@ -208,6 +208,7 @@ func NewUnit(name, text string, desired State, gen int64) Unit {
 		return u
 	}
 	f := b.Effective()
+	f.Strays = nil // of a text from before they were refused: systemd reads past them
 	u.Text = b.String()
 	u.Hash = unitfile.HashText(u.Text)
 	u.Req = requirements(name, f)

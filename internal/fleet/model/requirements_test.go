@@ -233,3 +233,11 @@ func FuzzNewUnit(f *testing.F) {
 		}
 	})
 }
+
+// A text that was taken when nobody looked at the names of sections goes on as it did.
+func TestStoredUnitWithAStraySection(t *testing.T) {
+	u := NewUnit("a.service", "[Service]\nExecStart=/bin/true\n\n[ X-Fleet]\nGlobal=true\n", Launched, 1)
+	if u.Bad != "" || u.Req.Global {
+		t.Errorf("bad %q, global %v", u.Bad, u.Req.Global)
+	}
+}
