@@ -35,6 +35,8 @@ type View struct {
 	unplaced map[string]sched.Unplaced
 	states   map[string]map[string]model.UnitState // unit, machine
 	machines map[string]Presence
+	torn     map[string]bool              // units of which a key has changed, while changes are taken over
+	known    known                        // what need not be read again
 	metadata map[string]map[string]string // machine, dynamic values
 	cordons  map[string]model.Cordon
 	rolls    map[string]model.Roll
@@ -86,6 +88,7 @@ func (v *View) clear() {
 	v.gone = map[string]time.Time{}
 	v.leader, v.hold = "", ""
 	v.mark, v.rev = "", 0
+	v.torn = map[string]bool{}
 }
 
 // record is a key and its value as the store has them; a nil value with deleted
@@ -154,6 +157,10 @@ func (v *View) applyLocked(records []record, rev int64) []Change {
 		}
 		out = append(out, c)
 	}
+	for name := range v.torn { // one after all its keys: to read a text takes long
+		v.join(name)
+	}
+	clear(v.torn)
 	v.rev = max(v.rev, rev)
 	return out
 }
@@ -171,7 +178,7 @@ func (v *View) set(k Key, r record) error {
 			err = fmt.Errorf("no text")
 		}
 		v.objects[k.Unit] = object{text: rec.Raw, rev: r.rev}
-		v.join(k.Unit)
+		v.torn[k.Unit] = true
 	case KindDesired:
 		d := desired{gen: r.rev}
 		if d.state, err = model.ParseState(string(r.value)); err != nil {
@@ -179,10 +186,10 @@ func (v *View) set(k Key, r record) error {
 			d.state, d.bad = model.Loaded, err.Error()
 		}
 		v.desired[k.Unit] = d
-		v.join(k.Unit)
+		v.torn[k.Unit] = true
 	case KindRestart:
 		v.restarts[k.Unit] = r.rev
-		v.join(k.Unit)
+		v.torn[k.Unit] = true
 	case KindPlacement:
 		var p model.Placement
 		p, err = decodePlacement(k, r.value, r.rev)
@@ -237,13 +244,13 @@ func (v *View) remove(k Key) {
 	switch k.Kind {
 	case KindObject:
 		delete(v.objects, k.Unit)
-		v.join(k.Unit)
+		v.torn[k.Unit] = true
 	case KindDesired:
 		delete(v.desired, k.Unit)
-		v.join(k.Unit)
+		v.torn[k.Unit] = true
 	case KindRestart:
 		delete(v.restarts, k.Unit)
-		v.join(k.Unit)
+		v.torn[k.Unit] = true
 	case KindPlacement:
 		drop(v.places, k.Unit, k.Machine)
 	case KindUnplaced:
@@ -281,9 +288,32 @@ func (v *View) join(name string) {
 		return
 	}
 	d := v.desired[name]
-	u := newUnit(name, o.text, d)
+	u, ok := v.known.unit(name, o.text, d)
+	if !ok {
+		u = newUnit(name, o.text, d)
+	}
 	u.Restart = d.gen != 0 && v.restarts[name] == d.gen // asked for with it, in one transaction
 	v.units[name] = u
+}
+
+// known is the units of an earlier view, for one that mostly has the same: to read their
+// texts is most of what it costs to read a registry. The zero value knows none.
+type known struct {
+	objects map[string]object
+	desired map[string]desired
+	units   map[string]model.Unit
+}
+
+// unit is the unit as newUnit would make it, if it has the text and the state that it
+// had.
+func (k known) unit(name, text string, d desired) (model.Unit, bool) {
+	u, ok := k.units[name]
+	before := k.desired[name]
+	if !ok || k.objects[name].text != text || before.state != d.state || before.bad != d.bad {
+		return model.Unit{}, false
+	}
+	u.Gen = d.gen
+	return u, true
 }
 
 func newUnit(name, text string, d desired) model.Unit {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/sched"
 	"flotilla/internal/unitfile"
@@ -241,4 +243,26 @@ func FuzzVersionAndEvent(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A view that knows an earlier one is the same as one that reads everything itself.
+func TestKnownUnitsAreAsIfRead(t *testing.T) {
+	values := map[string]string{
+		"job/a.service/object": `{"Raw":"[Service]\nExecStart=/bin/a\n"}`, "job/a.service/target-state": "launched",
+		"job/b.service/object": `{"Raw":"[Service]\nExecStart=/bin/b\n"}`, "job/b.service/target-state": "launched",
+		"job/c@.service/object": `{"Raw":"[Service]\nExecStart=/bin/c\n"}`, "job/c@.service/target-state": "inactive",
+		"job/d.service/object": `{"Raw":"[Service]\nExecStart=/bin/d\n"}`, "job/d.service/target-state": "flying",
+	}
+	first := NewView("/f/")
+	first.Load(values, 5)
+	values["job/a.service/object"] = `{"Raw":"[Service]\nExecStart=/bin/a --new\n"}`
+	values["job/b.service/restart"] = ""
+	values["job/c@.service/target-state"] = "launched" // of a template: no such thing
+	second, plain := NewView("/f/"), NewView("/f/")
+	second.known = known{objects: first.objects, desired: first.desired, units: first.units}
+	second.Load(values, 9)
+	plain.Load(values, 9)
+	if diff := cmp.Diff(plain.Units(), second.Units()); diff != "" {
+		t.Errorf("knowing an earlier view (-read, +known):\n%s", diff)
+	}
 }
