@@ -73,6 +73,7 @@ type Client struct {
 	name        string // user@host:port, for messages
 	ssh         *ssh.Client
 	agentSocket string
+	jump        *Client // that ~/.ssh/config has us go through, and that ends with this one; nil: none
 	stop        context.CancelCauseFunc
 	gone        context.Context // done when the connection has ended, its cause says why
 	noSockets   atomic.Bool     // the server has refused to connect to a socket itself
@@ -86,6 +87,50 @@ var ErrGone = errors.New("the machine does not answer any more")
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	d := &dialing{Config: cfg}
 	d.defaults()
+	jump, err := d.leap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := d.dial(ctx)
+	if err != nil {
+		jump.Close()
+		return nil, err
+	}
+	c.jump = jump
+	return c, nil
+}
+
+// leap connects to the hosts that ~/.ssh/config names to go through, each from the one
+// before, and has the server be reached from the last; nil if there are none. What is
+// to be gone through has been said already where there is a Via. What the file has the
+// hosts themselves go through is not done: all are in the one list.
+func (d *dialing) leap(ctx context.Context) (last *Client, err error) {
+	if d.Via != nil {
+		return nil, nil
+	}
+	for _, word := range d.set.jumps {
+		next := &dialing{Config: d.Config}
+		next.User, next.Port = "", 0 // those of the server
+		next.Server, err = ParseAddress(strings.TrimPrefix(strings.TrimSpace(word), "ssh://"))
+		if err == nil && next.Server.Host == d.Server.Host {
+			continue // "Host *" is about it, too
+		}
+		var c *Client
+		if err == nil {
+			next.defaults()
+			c, err = next.dial(ctx)
+		}
+		if err != nil {
+			last.Close()
+			return nil, fmt.Errorf("on the way to %s (ProxyJump in ~/.ssh/config): %w", d.name(), err)
+		}
+		c.jump, last, d.Via = last, c, c
+	}
+	return last, nil
+}
+
+// dial connects from here, or from Via.
+func (d *dialing) dial(ctx context.Context) (*Client, error) {
 	conn, err := d.connect(ctx)
 	if err != nil {
 		return nil, d.connectError(err)
@@ -159,8 +204,8 @@ func (d *dialing) connectError(err error) error {
 		err = fmt.Errorf("no answer within %v", d.Timeout)
 	}
 	err = fmt.Errorf("connect to %s: %w", d.name(), err)
-	if d.set.proxy != "" {
-		return fault.Hint(err, "~/.ssh/config reaches it through %q, which is not done here: --tunnel does the like", d.set.proxy)
+	if d.set.command != "" {
+		return fault.Hint(err, "~/.ssh/config reaches it by the ProxyCommand %q, which is not run here: ProxyJump or --tunnel does the like", d.set.command)
 	}
 	return err
 }
@@ -237,6 +282,10 @@ func (d *dialing) handshakeError(err error) error {
 	if !strings.Contains(err.Error(), "unable to authenticate") {
 		return fmt.Errorf("connect to %s: %w", d.name(), err)
 	}
+	if !d.keys.asked {
+		return fault.Hint(fmt.Errorf("%s takes no keys, only a password or the like, which is not asked for here", d.name()),
+			"give it a key with 'ssh-copy-id -p %d %s', and sshd there PubkeyAuthentication yes", d.Port, Address{User: d.User, Host: d.Server.Host})
+	}
 	err = fmt.Errorf("%s accepts none of our keys (%s)", d.name(), first(strings.Join(d.keys.names, ", "), "we have none"))
 	for _, n := range d.keys.notes {
 		err = fault.Hint(err, "%s", n)
@@ -289,10 +338,13 @@ func (c *Client) watch(interval time.Duration) {
 // Name is the server as user@host:port.
 func (c *Client) Name() string { return c.name }
 
-// Close ends the connection and all that runs over it.
+// Close ends the connection and all that runs over it. That of no client is none.
 func (c *Client) Close() error {
+	if c == nil {
+		return nil
+	}
 	c.stop(net.ErrClosed)
-	return c.ssh.Close()
+	return errors.Join(c.ssh.Close(), c.jump.Close())
 }
 
 // lost says of an error of the connection why the connection has ended, if it has.

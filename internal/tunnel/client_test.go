@@ -289,9 +289,39 @@ func TestConfigFileNamesTheServer(t *testing.T) {
 
 func TestNobodyThere(t *testing.T) {
 	w := newWorld(t)
-	write(t, filepath.Join(w.cfg.Home, ".ssh", "config"), "Host *\n  ProxyJump bastion\n")
+	write(t, filepath.Join(w.cfg.Home, ".ssh", "config"), "Host *\n  ProxyCommand nc bastion\n")
 	w.server.Close()
-	w.fails("connect to core@127.0.0.1", "connection refused", `through "bastion"`)
+	w.fails("connect to core@127.0.0.1", "connection refused", `by the ProxyCommand "nc bastion"`)
+}
+
+// A host that asks for passwords alone: what is said is not about keys of ours.
+func TestPasswordsAreNotAskedFor(t *testing.T) {
+	w := newWorld(t, func(s *tunneltest.Server) { s.Passwords = true })
+	w.fails("takes no keys, only a password or the like", fmt.Sprintf("ssh-copy-id -p %d core@127.0.0.1", w.server.Port()))
+}
+
+func TestJumpHosts(t *testing.T) {
+	w, bastion, inner := newWorld(t), newWorld(t), newWorld(t)
+	for _, other := range []*world{bastion, inner} {
+		other.server.Users["core"] = append(other.server.Users["core"], w.signer.PublicKey())
+	}
+	w.cfg.AnyHostKey = true
+	config := filepath.Join(w.cfg.Home, ".ssh", "config")
+	write(t, config, fmt.Sprintf("Host bastion\n  HostName 127.0.0.1\n  Port %d\n\nHost *\n  ProxyJump bastion, ssh://core@127.0.0.2:%d\n",
+		bastion.server.Port(), inner.server.Port()))
+	w.fails("on the way to core@127.0.0.1", "connect to core@127.0.0.2", "cannot be reached from core@bastion")
+
+	write(t, config, fmt.Sprintf("Host bastion\n  HostName 127.0.0.1\n  Port %d\n\nHost *\n  ProxyJump bastion\n", bastion.server.Port()))
+	c := w.dial()
+	if out, code := w.run(c, "echo hello"); out != "hello\n" || code != 0 {
+		t.Errorf("%q, %d", out, code)
+	}
+	if got := bastion.server.Opened(); !slices.Equal(got, []string{"direct-tcpip", "direct-tcpip"}) {
+		t.Errorf("through the bastion went %q, once in vain", got)
+	}
+	jump := c.jump
+	c.Close()
+	<-jump.gone.Done() // it ends with it
 }
 
 // Something accepts connections and says nothing.

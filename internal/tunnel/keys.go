@@ -22,6 +22,7 @@ type keyring struct {
 	identitiesOnly bool
 	ask            asker
 
+	asked bool      // the server takes keys
 	agent io.Closer // the connection to the agent, when there is one
 	names []string  // what was offered, for messages
 	notes []string  // why other keys were not, for messages
@@ -34,6 +35,7 @@ type asker func(question string, echo bool) (string, error)
 // that were named, its others, then the files that the agent does not hold. A server
 // gives up after a few, so the likeliest come first.
 func (k *keyring) signers() ([]ssh.Signer, error) {
+	k.asked = true
 	var fromFiles []ssh.Signer
 	var named [][]byte // public keys that the files speak of
 	for _, path := range k.files {

@@ -23,7 +23,8 @@ type settings struct {
 	identityFiles  []string // nil: the usual ones
 	identitiesOnly bool     // of the agent's keys only those of identityFiles
 	identityAgent  string   // socket, "none", or "" for $SSH_AUTH_SOCK
-	proxy          string   // ProxyJump or ProxyCommand, which are not supported
+	jumps          []string // ProxyJump: the hosts to go through, in order
+	command        string   // ProxyCommand, which is not run
 }
 
 // readSettings reads ~/.ssh/config for a host. Where there is no such file nothing
@@ -60,13 +61,11 @@ func parseSettings(text []byte, alias string) (settings, error) {
 		user:           get("User"),
 		identitiesOnly: strings.EqualFold(get("IdentitiesOnly"), "yes"),
 		identityAgent:  get("IdentityAgent"),
-		proxy:          get("ProxyJump"),
 	}
-	if s.proxy == "" {
-		s.proxy = get("ProxyCommand")
-	}
-	if strings.EqualFold(s.proxy, "none") {
-		s.proxy = ""
+	if jumps := get("ProxyJump"); jumps == "" {
+		s.command = said(get("ProxyCommand"))
+	} else if said(jumps) != "" {
+		s.jumps = strings.Split(jumps, ",")
 	}
 	if port := get("Port"); port != "" {
 		if s.port, err = strconv.Atoi(port); err != nil || s.port < 1 || s.port > 65535 {
@@ -78,6 +77,14 @@ func parseSettings(text []byte, alias string) (settings, error) {
 		s.identityFiles = append(s.identityFiles, strings.Trim(f, `"`))
 	}
 	return s, errors.Join(append(errs, err)...)
+}
+
+// said is a value, "" for that which stands for none.
+func said(value string) string {
+	if strings.EqualFold(value, "none") {
+		return ""
+	}
+	return value
 }
 
 // identities are the files that may hold our keys.

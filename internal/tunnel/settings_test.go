@@ -31,7 +31,7 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if web.hostName != "web-1.example.com" || web.user != "deploy" || web.port != 2222 || !web.identitiesOnly || web.proxy != "" {
+	if web.hostName != "web-1.example.com" || web.user != "deploy" || web.port != 2222 || !web.identitiesOnly || web.command != "" || web.jumps != nil {
 		t.Errorf("web-1: %+v", web)
 	}
 	if got, want := web.identities("/home/me", "web-1", "deploy"), []string{"/home/me/.ssh/deploy", "/keys/deploy@web-1"}; !slices.Equal(got, want) {
@@ -41,7 +41,7 @@ func TestSettings(t *testing.T) {
 		t.Errorf("agent %q", got)
 	}
 	jump, err := parseSettings([]byte(sshConfig), "jump")
-	if err != nil || jump.proxy != "bastion" || jump.agentSocket("/home/me", "/given") != "" || jump.port != 0 {
+	if err != nil || !slices.Equal(jump.jumps, []string{"bastion"}) || jump.agentSocket("/home/me", "/given") != "" || jump.port != 0 {
 		t.Errorf("jump: %+v, %v", jump, err)
 	}
 	plain := settings{}

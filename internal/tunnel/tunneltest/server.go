@@ -28,6 +28,8 @@ type Server struct {
 	Users map[string][]ssh.PublicKey
 	// Authority is the key whose user certificates are good. nil: none are.
 	Authority ssh.PublicKey
+	// Passwords takes no keys: it asks for a password, and none is right.
+	Passwords bool
 	// NoSockets refuses to connect to unix sockets, NoPorts to TCP ports.
 	NoSockets, NoPorts bool
 	// Env is added to the environment of commands.
@@ -157,6 +159,10 @@ func (s *Server) accept() {
 func (s *Server) serve(conn net.Conn) {
 	defer conn.Close()
 	cfg := &ssh.ServerConfig{PublicKeyCallback: s.authenticate, MaxAuthTries: 6}
+	if s.Passwords {
+		cfg.PublicKeyCallback = nil
+		cfg.PasswordCallback = func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { return nil, errors.New("wrong") }
+	}
 	s.mu.Lock()
 	keys := s.HostKeys
 	s.mu.Unlock()
