@@ -340,10 +340,10 @@ func (a *Agent) takeStock(ctx context.Context) {
 	a.surveyed = true
 }
 
-// ask asks the init system for the statuses of units.
-func (a *Agent) ask(ctx context.Context, names ...string) {
+// ask asks the init system for the statuses of units, and reports whether it told them.
+func (a *Agent) ask(ctx context.Context, names ...string) (told bool) {
 	if len(names) == 0 {
-		return
+		return true
 	}
 	statuses, err := a.manager.Status(ctx, names...)
 	if err != nil && ctx.Err() == nil {
@@ -352,6 +352,7 @@ func (a *Agent) ask(ctx context.Context, names ...string) {
 	for _, s := range statuses {
 		a.local(s.Name).learn(s)
 	}
+	return err == nil && len(statuses) >= len(names)
 }
 
 // names is every unit the agent has to do with: wanted, installed or both.

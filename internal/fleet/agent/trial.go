@@ -109,8 +109,11 @@ func (a *Agent) judgeOne(ctx context.Context, name string, u *local, now time.Ti
 	if v.Health == model.Bad {
 		// There is no way back from that, and the signal that was heard last may be of
 		// what was before the restart.
-		a.ask(ctx, name)
-		v = health.Judge(t.policy, a.facts(name, u, now), now)
+		if a.ask(ctx, name) {
+			v = health.Judge(t.policy, a.facts(name, u, now), now)
+		} else {
+			v = health.Verdict{Health: model.Waiting, Why: "the init system does not say how it is", Next: now.Add(firstRetry)}
+		}
 	}
 	switch v.Health {
 	case model.Good:

@@ -89,6 +89,20 @@ func TestTrial(t *testing.T) {
 		}
 	})
 
+	scenario(t, "no copy is bad by what was heard before the init system fell silent", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.roll("a.service", two)
+		b.after(500 * time.Millisecond)
+		b.units.Disconnect()
+		b.agent.inbox.status(unit.Status{Name: "a.service", Load: "loaded", Active: "inactive", Sub: "dead"})
+		b.after(3 * time.Second)
+		b.judged("a.service", model.Waiting, "the init system does not say how it is")
+		b.units.Connect()
+		b.after(10 * time.Second)
+		b.judged("a.service", model.Good, "active for 1s")
+	})
+
 	scenario(t, "a copy that crashes while it is watched is bad; later it is not judged", func(b *bench) {
 		b.store.roll("a.service", one)
 		b.store.roll("b.service", one)
