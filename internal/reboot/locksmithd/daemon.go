@@ -278,21 +278,22 @@ func (d *Daemon) sleep(ctx context.Context, after time.Duration) {
 	case <-timer.C:
 	case <-d.deps.Needs.Changed():
 	case u := <-d.updates:
-		d.heard(u)
+		d.heard(ctx, u)
 	}
 }
 
-// heard takes over what the watch of the lock says.
-func (d *Daemon) heard(u lock.Update) {
+// heard takes over what the watch of the lock says. A state older than the last write's
+// is one that the watch has read before it, or that of a store which was restored from a
+// backup: the lock is read again, to know which. A lock that was removed has index 0.
+func (d *Daemon) heard(ctx context.Context, u lock.Update) {
+	if u.Err == nil && u.Index < d.index && u.Index != 0 {
+		u.State, u.Err = d.deps.Lock.Read(ctx)
+	}
 	if u.Err != nil {
 		d.lock.Err = u.Err
 		return
 	}
-	// A lock that was removed has index 0. Else an older state than the last write's is
-	// one that the watch has read before it.
-	if u.Index >= d.index || u.Index == 0 {
-		d.learn(u.State)
-	}
+	d.learn(u.State)
 }
 
 // learn takes over the state of the lock.

@@ -191,22 +191,31 @@ func TestEntryOfAnEarlierRun(t *testing.T) {
 	})
 }
 
-// What a watch has read before the last write is not news.
-func TestOlderStateIsNoNews(t *testing.T) {
-	d := New(Defaults(), Deps{})
+// What a watch has read before the last write is not news, and what a store has that was
+// restored from a backup is.
+func TestOlderState(t *testing.T) {
 	held, err := sema.New().Take("m1", sema.Detail{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.learn(lock.State{Semaphore: held, Index: 5})
+	store := newMemStore()
+	d := New(Defaults(), Deps{Lock: &memLock{memStore: store}})
 	for _, c := range []struct {
-		index uint64
-		held  bool
-	}{{4, true}, {5, false}, {0, false}} { // 0: the key has been removed
+		name          string
+		heard, stored uint64
+		inStore       sema.Semaphore
+		held          bool
+	}{
+		{"read before the last write", 4, 5, held, true},
+		{"a store that was restored", 4, 4, sema.New(), false},
+		{"written by another", 6, 6, sema.New(), false},
+		{"the key has been removed", 0, 0, sema.New(), false},
+	} {
 		d.learn(lock.State{Semaphore: held, Index: 5})
-		d.heard(lock.Update{State: lock.State{Semaphore: sema.New(), Index: c.index}})
+		store.value, store.index = c.inStore, c.stored
+		d.heard(t.Context(), lock.Update{State: lock.State{Semaphore: sema.New(), Index: c.heard}})
 		if got := d.lock.Holds("m1"); got != c.held {
-			t.Errorf("index %d: held %t", c.index, got)
+			t.Errorf("%s: held %t", c.name, got)
 		}
 	}
 }

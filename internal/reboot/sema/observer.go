@@ -73,10 +73,11 @@ type Suspect struct {
 // Look tells the observer what the store holds now: a value just read from a
 // majority, the index at which it was written, and the time since any fixed point on
 // a clock that only runs forward. It returns the holders to be taken for dead, by
-// name. A value older than one it knows says nothing.
+// name. A value older than one it knows begins anew: the store has been restored from a
+// backup, and nobody can have given a sign of life in it before.
 func (o *Observer) Look(s Semaphore, index uint64, now time.Duration) []Suspect {
 	if index < o.index {
-		return nil
+		o.sighted = nil
 	}
 	gap := now - o.last
 	if !o.looked || gap < 0 || gap > orElse(o.MaxGap, MaxGap) {

@@ -32,12 +32,13 @@ func TestObserver(t *testing.T) {
 30 1
 31 1
 32 1`, "32: a silent 10m0s"},
-		{"an answer older than one it knows says nothing", `
+		{"a store restored from a backup begins anew", `
 0 1 take a
-5 3 refresh a
-9 2
-14 3
-15 3`, "15: a silent 10m0s"},
+5 30 refresh a
+14 2
+15 2
+23 2
+24 2`, "24: a silent 10m0s"},
 		{"it counts from its own first look", `
 100 7 take a
 105 7
