@@ -29,8 +29,9 @@ const Limit = 5 * time.Second
 // Probe asks a health check once, and returns nil if all is well.
 //
 // A command is run on the machine as user, which is the unit's own User= ("" the
-// agent's): without a shell, with no variables but PATH, HOME and USER, and with what
-// it started it is killed when its time is up. Exit status 0 is good; otherwise the
+// agent's): its words go through no shell, and it has no variables but PATH, HOME and
+// USER. When it has ended, or its time is up, what it started is killed: all of it where
+// we may make cgroups, else what has not left its process group. Exit status 0 is good; otherwise the
 // error holds the last line it printed.
 //
 // A URL is asked for with GET. An answer of 200 to 399 is good: redirects are not
@@ -88,7 +89,11 @@ func command(ctx context.Context, line, username string) error {
 	if err != nil || len(words) == 0 {
 		return fmt.Errorf("%q is no command: %v", line, err)
 	}
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	path, err := exec.LookPath(words[0])
+	if err != nil {
+		return fmt.Errorf("%s: %w", words[0], err)
+	}
+	cmd := exec.CommandContext(ctx, path, words[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -99,10 +104,7 @@ func command(ctx context.Context, line, username string) error {
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // for whoever keeps its output open
-	err = cmd.Run()
-	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left behind
-	}
+	err = runAlone(cmd)
 	if err != nil && out.line() != "" {
 		return fmt.Errorf("%s: %w: %s", words[0], err, out.line())
 	}
@@ -110,6 +112,20 @@ func command(ctx context.Context, line, username string) error {
 		return fmt.Errorf("%s: %w", words[0], err)
 	}
 	return nil
+}
+
+// runAlone runs a command and kills what it leaves behind.
+func runAlone(cmd *exec.Cmd) error {
+	f := newFold()
+	defer f.end()
+	err := f.run(cmd)
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		return nil // it has ended well, and something that it started has its output
+	}
+	return err
 }
 
 // become has the command run as a user, by name or number.
