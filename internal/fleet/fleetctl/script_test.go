@@ -2,6 +2,7 @@ package fleetctl
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -11,12 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	api "flotilla/api/fleet"
 	"flotilla/internal/applet"
+	"flotilla/internal/unit/unittest"
 )
 
 func TestMain(m *testing.M) {
@@ -190,12 +191,13 @@ func cmdUntilSaid(ts *testscript.TestScript, _ bool, args []string) {
 
 // until waits for a condition, but not for ever.
 func until(ts *testscript.TestScript, what string, met func() bool) {
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		if met() {
-			return
+	err := unittest.Eventually(context.Background(), func() error {
+		if !met() {
+			return errors.New("waited for " + what)
 		}
-	}
-	ts.Fatalf("waited for %s", what)
+		return nil
+	})
+	ts.Check(err)
 }
 
 func cmdCut(ts *testscript.TestScript, _ bool, _ []string) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"flotilla/internal/kv/member"
 	"flotilla/internal/unit"
 	"flotilla/internal/unit/unitfake"
+	"flotilla/internal/unit/unittest"
 )
 
 // cluster is a store and machines in this process, each with an init system of
@@ -298,15 +300,18 @@ func (m *machine) put(name, state string, more ...string) {
 	}
 }
 
-// wait polls until a condition holds, at most 20 s.
+// wait polls until a condition holds, but not for ever.
 func (m *machine) wait(what string, ok func() bool) {
 	m.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
+	err := unittest.Eventually(m.t.Context(), func() error {
+		if !ok() {
+			return errors.New(what + ": it does not come to that")
 		}
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
 	}
-	m.t.Fatalf("%s: not within 20 s", what)
 }
 
 // active waits until the unit runs on one machine and returns which.

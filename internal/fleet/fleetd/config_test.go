@@ -2,6 +2,7 @@ package fleetd
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -9,9 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"flotilla/internal/applet"
+	"flotilla/internal/unit/unittest"
 )
 
 // fleetd runs the program and returns its exit code and streams.
@@ -152,10 +153,14 @@ func TestHangUp(t *testing.T) {
 	}
 	write("metadata=nonsense\n")
 	hangUp()
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "not read again"); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a bad configuration is not told")
+	err := unittest.Eventually(t.Context(), func() error {
+		if !strings.Contains(log.String(), "not read again") {
+			return errors.New("a bad configuration is not told")
 		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	write("metadata=a=c\n")
 	hangUp()
