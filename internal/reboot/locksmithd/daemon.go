@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"flotilla/internal/fault"
 	"flotilla/internal/lifecycle"
 	"flotilla/internal/reboot/gate"
 	"flotilla/internal/reboot/lock"
@@ -175,6 +176,9 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		}
 		defer d.files.close()
 		d.note, d.last = d.files.readNote(), d.files.readLast()
+		if err := d.sameBoot(); err != nil {
+			return err
+		}
 		parts = append(parts, d.parts()...)
 	}
 	parts = append(parts, lifecycle.Part{Name: "ready", Run: func(ctx context.Context, started func()) error {
@@ -185,6 +189,17 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		return nil
 	}})
 	return lifecycle.Run(ctx, d.log, parts...)
+}
+
+// sameBoot complains if the machine has rebooted and its boot id is what it was: what a
+// reboot forgets is gone, and what it is told is there. Going by such an id it would take
+// every reboot for one that has not been yet, and reboot for ever.
+func (d *Daemon) sameBoot() error {
+	if d.last.Boot != d.deps.Boot || d.note.Boot == d.deps.Boot {
+		return nil
+	}
+	return fault.Hint(fmt.Errorf("the machine has rebooted and its boot id is still %s: it cannot be told when a reboot is over", d.deps.Boot),
+		"in a container let the unit say it: Environment=%s=%%b", lifecycle.BootEnv)
 }
 
 // parts are those of a daemon that reboots the machine.
@@ -566,7 +581,7 @@ func (d *Daemon) do(ctx context.Context, s Snapshot, next Step) error {
 		d.tell(ctx)
 		return nil
 	case Reboot:
-		return d.reboot(ctx, s)
+		return d.reboot(ctx, s, next.Why)
 	case Check:
 		return d.check(ctx)
 	case Uncordon:
@@ -624,9 +639,14 @@ func (d *Daemon) check(ctx context.Context) error {
 }
 
 // reboot asks logind.
-func (d *Daemon) reboot(ctx context.Context, s Snapshot) error {
-	need := s.Need
-	if err := d.files.writeLast(lastReboot{Boot: s.Boot, Source: need.Source, Why: need.Why}); err != nil {
+func (d *Daemon) reboot(ctx context.Context, s Snapshot, why string) error {
+	if d.note.Boot != s.Boot { // it was killed before it could be written
+		if err := d.setNote(Note{Boot: s.Boot, Phase: sema.Rebooting, Why: why, Locked: s.Locked}); err != nil {
+			return err
+		}
+	}
+	d.last = lastReboot{Boot: s.Boot, Source: s.Need.Source, Why: s.Need.Why}
+	if err := d.files.writeLast(d.last); err != nil {
 		d.log.Warn("what the reboot is for is not remembered", "err", err)
 	}
 	if err := d.deps.Logind.Reboot(ctx); err != nil {
@@ -669,7 +689,17 @@ func (d *Daemon) setNote(n Note) error {
 	return d.files.writeNote(n)
 }
 
-func (d *Daemon) forgetNote() error { return d.setNote(Note{}) }
+// forgetNote ends what was begun. A reboot that was asked for and has not been goes
+// first: without the note it would look like one that has (sameBoot).
+func (d *Daemon) forgetNote() error {
+	if d.last != (lastReboot{}) && d.last.Boot == d.deps.Boot {
+		d.last = lastReboot{}
+		if err := d.files.forgetLast(); err != nil {
+			return err
+		}
+	}
+	return d.setNote(Note{})
+}
 
 // tell tells those who are logged in, and gives them time if there are any.
 func (d *Daemon) tell(ctx context.Context) {

@@ -2,6 +2,7 @@ package locksmithd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -434,5 +435,43 @@ func TestClassicClients(t *testing.T) {
 		// An old locksmithctl changes max, and drops what it does not know.
 		w.store.change(t, classic(`{"semaphore":1,"max":2,"holders":["m1"]}`))
 		w.within(time.Hour, "it has rebooted", func() bool { return m.rebooted() == 1 && w.atRest() })
+	})
+}
+
+// A machine whose boot id does not change reboots once, not for ever: its daemon says
+// what is wrong, and the others stop.
+func TestSameBootID(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		odd := w.machines[0]
+		odd.sameID = true
+		odd.needs.stays = true
+		odd.needs.want()
+		odd.start()
+		w.within(time.Hour, "it says so", func() bool { return strings.Contains(odd.says(), "boot id is still") })
+		w.machines[1].needs.want()
+		w.machines[1].start()
+		w.within(time.Hour, "the others stop", func() bool { return w.store.now().Stopped != nil })
+		if n := odd.rebooted(); n != 1 {
+			t.Errorf("it rebooted %d times", n)
+		}
+	})
+}
+
+// A reboot that logind refused has not been: once it is not wanted any more the daemon
+// can be started anew, and the next one is a reboot like any other.
+func TestRefusedIsNoReboot(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.refuses = errors.New("an inhibitor")
+		m.needs.want()
+		m.start()
+		w.within(time.Hour, "it is refused", func() bool { return strings.Contains(m.says(), "an inhibitor") })
+		m.needs.bootWith(false) // nobody wants it any more
+		w.within(time.Hour, "the lock is free", func() bool { return !w.store.now().Holds(m.id) })
+		m.kill()
+		m.refuses = nil
+		m.needs.want()
+		m.start()
+		w.within(time.Hour, "it reboots", func() bool { return m.rebooted() == 1 && w.atRest() })
 	})
 }

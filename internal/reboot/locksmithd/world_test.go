@@ -51,6 +51,10 @@ type machine struct {
 	needs *fakeNeeds
 	// downtime is how long a reboot takes; negative: it never comes back.
 	downtime time.Duration
+	// refuses is what logind says to a reboot.
+	refuses error
+	// sameID is a machine whose boot id stays what it is.
+	sameID bool
 	// fuse is how many effects the daemon still has; 0 is for ever.
 	fuse int
 	// blows is what happens when the fuse has burnt: the daemon is started again, or
@@ -135,7 +139,12 @@ func (m *machine) start() {
 	m.wg.Go(func() {
 		defer close(done)
 		if err := d.Run(ctx, func() {}); err != nil && ctx.Err() == nil {
-			m.t.Errorf("%s: %v", m.id, err)
+			if !m.sameID {
+				m.t.Errorf("%s: %v", m.id, err)
+			}
+			m.mu.Lock()
+			m.status = err.Error()
+			m.mu.Unlock()
 		}
 	})
 }
@@ -224,7 +233,9 @@ func (m *machine) reset() {
 	delete(m.down, m.id)
 	m.world.mu.Unlock()
 	m.mu.Lock()
-	m.boot++
+	if !m.sameID {
+		m.boot++
+	}
 	m.reboots++
 	m.mu.Unlock()
 	if m.beforeUp != nil {
@@ -302,6 +313,9 @@ func (m *machine) set(change func()) {
 // Reboot implements Logind.
 func (m *machine) Reboot(context.Context) error {
 	return m.effect(func() error {
+		if m.refuses != nil {
+			return m.refuses
+		}
 		m.judge()
 		if m.beforeDown != nil {
 			m.beforeDown()
