@@ -71,7 +71,7 @@ type options struct {
 	root      string
 	record    string
 	output    string
-	timeout   time.Duration
+	timeout   time.Duration // 0: as long as is fit for what is asked for
 
 	validate, dryRun, status, version, ignoreFailure, prune bool
 }
@@ -120,7 +120,7 @@ func (p *program) flags(c *cobra.Command) {
 	f.StringVar(&p.from.WAAgent, "from-waagent", "", "read what Azure's agent left in `DIR`")
 	f.StringVar(&p.oem, "oem", "", "the flags of a platform: "+strings.Join(source.OEMs(), ", "))
 	f.StringVar(&p.from.ConvertNetconf, "convert-netconf", "", "convert the source's network configuration of this `FORMAT`: "+strings.Join(netconf.Formats(), ", "))
-	f.DurationVar(&p.timeout, "source-timeout", 5*time.Minute, "how long to wait for a source")
+	f.DurationVar(&p.timeout, "source-timeout", 0, "how long to wait for a source (default 5m; with -validate and -dry-run each is asked once)")
 	f.BoolVar(&p.validate, "validate", false, "only say what is wrong with the document; exit code 1 if anything is")
 	f.BoolVar(&p.dryRun, "dry-run", false, "only say what would change, with a diff of each file; exit code 0: nothing, 2: something")
 	f.BoolVar(&p.status, "status", false, "say how the last runs ended")
@@ -211,9 +211,9 @@ func (p *program) say(format string, args ...any) {
 // first waits for the first source that can be read, and tells what it waits for.
 func (p *program) first(ctx context.Context, sources []source.Source) (source.Source, error) {
 	told := map[string]string{} // of each source, by what it is called: what was said last
-	return source.First(ctx, sources, source.Polling{Total: p.timeout, Report: func(a source.Attempt) {
+	return source.First(ctx, sources, source.Polling{Total: p.timeout, Once: p.timeout == 0 && (p.validate || p.dryRun), Report: func(a source.Attempt) {
 		name := a.Source.Type() + " " + a.Source.Name()
-		if a.Err != nil && told[name] != a.Err.Error() {
+		if a.Again > 0 && told[name] != a.Err.Error() {
 			told[name] = a.Err.Error()
 			p.say("waiting for %s: %v", name, a.Err)
 		}

@@ -3,6 +3,7 @@ package cloudinitcmd
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 func (p *program) printResults(results map[string]apply.Result) {
 	out := p.env.Stdout
 	if len(results) == 0 {
-		fmt.Fprintln(out, "no run yet")
+		fmt.Fprintf(out, "no run yet (nothing in %s; runs with -root or -workspace are found with the same flags)\n", filepath.Join(p.root, p.workspace))
 	}
 	for _, name := range slices.Sorted(maps.Keys(results)) {
 		r := results[name]

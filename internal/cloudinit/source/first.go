@@ -16,6 +16,7 @@ type Polling struct {
 	Pause   time.Duration // after the first question, then doubling; 0 is 100 ms
 	Longest time.Duration // pause between two questions; 0 is 30 s
 	Total   time.Duration // until First gives up; 0 is 5 min
+	Once    bool          // a source that is not there is not asked again
 
 	// Report is told about every question. It is not called concurrently, and not
 	// after First has returned.
@@ -46,8 +47,8 @@ func (p Polling) withDefaults() Polling {
 	return p
 }
 
-// First asks all sources side by side whether they are available, again and again, and
-// returns the first that is. It fails when none is after p.Total, when none can become
+// First asks all sources side by side whether they are available, again and again unless
+// once is asked for, and returns the first that is. It fails when none is after p.Total, when none can become
 // available (ErrNever), and when ctx is done; the error says for each source what kept
 // it.
 func First(ctx context.Context, sources []Source, p Polling) (Source, error) {
@@ -100,7 +101,7 @@ func poll(ctx context.Context, s Source, p Polling, tell func(Attempt)) {
 	pause := p.Pause
 	for n := 1; ; n++ {
 		a := Attempt{Source: s, Number: n, Err: s.Available(ctx)}
-		if a.Err != nil && !errors.Is(a.Err, ErrNever) {
+		if a.Err != nil && !p.Once && !errors.Is(a.Err, ErrNever) {
 			a.Again = pause
 		}
 		tell(a)
