@@ -72,6 +72,7 @@ var places = map[string]place{
 	"internal/supervisor":    {Edge, "supervisor"},
 	"internal/journal":       {Edge, "journal"},
 	"internal/tunnel":        {Edge, "tunnel"},
+	"internal/tlsfile":       {Edge, "tlsfile"},
 	"internal/unit/unittest": {Edge, "unit"},
 	"internal/unit/unitfake": {Edge, "unit"},
 

@@ -1,0 +1,134 @@
+// Package tlsfile reads the PEM files that secure a connection: who vouches for the
+// other end, and what is shown to it.
+//
+// Its errors name the setting that a file comes from, in the words of the program that
+// has it, because there it has to be put right.
+package tlsfile
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"strings"
+
+	"flotilla/internal/fault"
+)
+
+// File is a file and the setting that names it, such as --ca-file. A Path that is
+// empty means that the setting was not made.
+type File struct{ Setting, Path string }
+
+// Files are what secures one end of a connection. The files are read with each call.
+type Files struct {
+	CA   File // authorities that the other end's certificate is verified with
+	Cert File // own certificate, and those between it and its authority
+	Key  File // its key, without a passphrase
+}
+
+// Client is how a server is spoken to: it is verified always, by the authorities of CA
+// or, without any, by the system's. nil if no setting was made.
+func (f Files) Client() (*tls.Config, error) {
+	if f.none() {
+		return nil, nil
+	}
+	return f.config(func(c *tls.Config, known *x509.CertPool) { c.RootCAs = known })
+}
+
+// Server is how clients are listened to: with CA each has to show a certificate of it,
+// without CA none has to. nil if no setting was made: the listener is not secured.
+func (f Files) Server() (*tls.Config, error) {
+	switch {
+	case f.none():
+		return nil, nil
+	case f.Cert.Path == "" && f.Key.Path == "":
+		return nil, fmt.Errorf("%s: no use without %s and %s", f.CA.Setting, f.Cert.Setting, f.Key.Setting)
+	}
+	return f.config(func(c *tls.Config, known *x509.CertPool) {
+		c.ClientCAs, c.ClientAuth = known, tls.RequireAndVerifyClientCert
+	})
+}
+
+func (f Files) none() bool { return f.CA.Path == "" && f.Cert.Path == "" && f.Key.Path == "" }
+
+// config reads the files that there are; trust puts the authorities to use.
+func (f Files) config(trust func(*tls.Config, *x509.CertPool)) (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if (f.Cert.Path == "") != (f.Key.Path == "") {
+		return nil, fmt.Errorf("%s and %s go together", f.Cert.Setting, f.Key.Setting)
+	}
+	if f.CA.Path != "" {
+		known, err := f.CA.authorities()
+		if err != nil {
+			return nil, err
+		}
+		trust(out, known)
+	}
+	if f.Cert.Path != "" {
+		pair, err := f.pair()
+		if err != nil {
+			return nil, err
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+func (f File) read() ([]byte, error) {
+	b, err := os.ReadFile(f.Path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Setting, err)
+	}
+	return b, nil
+}
+
+// authorities are the certificates in a file. Those that cannot be understood are left
+// out: a system's bundle may hold some of old times.
+func (f File) authorities() (*x509.CertPool, error) {
+	b, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("read %s: %s: no certificate in it", f.Setting, f.Path)
+	}
+	return pool, nil
+}
+
+// pair is the certificate with its key.
+func (f Files) pair() (tls.Certificate, error) {
+	cert, err := f.Cert.read()
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := f.Key.read()
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if encrypted(key) {
+		return tls.Certificate{}, fault.Hint(fmt.Errorf("read %s: %s: the key has a passphrase", f.Key.Setting, f.Key.Path),
+			"write it without, for its owner alone: (umask 077; openssl pkey -in %s -out NEW)", f.Key.Path)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read %s and %s: %s, %s: %w", f.Cert.Setting, f.Key.Setting, f.Cert.Path, f.Key.Path, err)
+	}
+	return pair, nil
+}
+
+// encrypted says whether the first key of a text has a passphrase. There are two ways to
+// write it: as PKCS #8, and as a header of PEM's (RFC 1421) that OpenSSL once wrote.
+func encrypted(text []byte) bool {
+	for {
+		block, rest := pem.Decode(text)
+		switch {
+		case block == nil:
+			return false
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			return block.Type == "ENCRYPTED PRIVATE KEY" || strings.HasSuffix(block.Headers["Proc-Type"], "ENCRYPTED")
+		}
+		text = rest
+	}
+}
