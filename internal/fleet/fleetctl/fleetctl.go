@@ -3,13 +3,11 @@ package fleetctl
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
 	"flotilla/internal/logx"
+	"flotilla/internal/tlsfile"
 	"flotilla/internal/tunnel"
 )
 
@@ -261,32 +260,11 @@ func (s *session) log() *slog.Logger {
 
 // tls reads the certificates; nil without any. The server is verified always.
 func (s *session) tls() (*tls.Config, error) {
-	g := s.global
-	if (g.certFile == "") != (g.keyFile == "") {
-		return nil, errors.New("--cert-file and --key-file go together")
-	}
-	if g.caFile == "" && g.certFile == "" {
-		return nil, nil
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if g.caFile != "" {
-		pem, err := os.ReadFile(g.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("read --ca-file: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca-file %s: no certificate in it", g.caFile)
-		}
-	}
-	if g.certFile != "" {
-		cert, err := tls.LoadX509KeyPair(g.certFile, g.keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read --cert-file and --key-file: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
+	return tlsfile.Files{
+		CA:   tlsfile.File{Setting: "--ca-file", Path: s.global.caFile},
+		Cert: tlsfile.File{Setting: "--cert-file", Path: s.global.certFile},
+		Key:  tlsfile.File{Setting: "--key-file", Path: s.global.keyFile},
+	}.Client()
 }
 
 // reporting makes a command's function. Its errors are printed the way the

@@ -3,7 +3,6 @@ package fleetd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/access"
+	"flotilla/internal/tlsfile"
 )
 
 // door is where the HTTP API listens, and who is let in there: on unix sockets by
@@ -40,36 +40,19 @@ func (d *door) load(c Config) error {
 		return fault.Hint(errors.New("API over TLS: api_certfile, api_keyfile and api_cafile go together"),
 			"api_cafile is the authority that clients' certificates are made with; whoever has one is let in, so it is the cluster's own")
 	}
-	cert, err := tls.LoadX509KeyPair(c.APICertFile, c.APIKeyFile)
-	if err != nil {
-		return fmt.Errorf("api_certfile and api_keyfile: %w", err)
-	}
-	pool, err := readAuthorities("api_cafile", c.APICAFile)
+	config, err := tlsfile.Files{
+		CA:   tlsfile.File{Setting: "api_cafile", Path: c.APICAFile},
+		Cert: tlsfile.File{Setting: "api_certfile", Path: c.APICertFile},
+		Key:  tlsfile.File{Setting: "api_keyfile", Path: c.APIKeyFile},
+	}.Server()
 	if err != nil {
 		return err
 	}
-	d.config.Store(&tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{cert},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    pool,
-		// A session that is taken up again would bring a certificate along that
-		// nobody looks at any more.
-		SessionTicketsDisabled: true,
-	})
+	// A session that is taken up again would bring a certificate along that
+	// nobody looks at any more.
+	config.SessionTicketsDisabled = true
+	d.config.Store(config)
 	return nil
-}
-
-func readAuthorities(setting, path string) (*x509.CertPool, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s: %s holds no certificate", setting, path)
-	}
-	return pool, nil
 }
 
 // listen returns the API's listeners: those that systemd passed, else the unix
