@@ -2,11 +2,9 @@ package locksmithctl
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +15,7 @@ import (
 	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
 	"flotilla/internal/reboot/lock"
+	"flotilla/internal/tlsfile"
 )
 
 // session is one run of the program: its global flags, and the store they describe.
@@ -76,29 +75,13 @@ func (s *session) store() (*keys.Client, error) {
 	return keys.New(cfg)
 }
 
+// tls is what the flags say about https endpoints; nil if they say nothing.
 func (s *session) tls() (*tls.Config, error) {
-	if s.certFile == "" && s.keyFile == "" && s.caFile == "" {
-		return nil, nil
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.certFile != "" || s.keyFile != "" {
-		pair, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("-etcd-certfile and -etcd-keyfile: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	if s.caFile != "" {
-		pem, err := os.ReadFile(s.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("-etcd-cafile: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("-etcd-cafile: %s: no certificate in it", s.caFile)
-		}
-	}
-	return config, nil
+	return tlsfile.Files{
+		CA:   tlsfile.File{Setting: "-etcd-cafile", Path: s.caFile},
+		Cert: tlsfile.File{Setting: "-etcd-certfile", Path: s.certFile},
+		Key:  tlsfile.File{Setting: "-etcd-keyfile", Path: s.keyFile},
+	}.Client()
 }
 
 // with calls fn with the lock of the group, and says what to try if the store does

@@ -3,13 +3,11 @@ package locksmithd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"flotilla/internal/reboot/fleetlock"
 	"flotilla/internal/reboot/lock"
 	"flotilla/internal/reboot/sema"
+	"flotilla/internal/tlsfile"
 )
 
 // check says everything that is wrong with settings that are right by themselves.
@@ -69,36 +68,15 @@ func (c Config) checkDoor() error {
 
 // client is the way to the store; it connects with the first request.
 func (c Config) client() (*keys.Client, error) {
-	out := keys.Config{Endpoints: c.Endpoints, Username: c.Username, Password: c.Password}
-	if c.CAFile != "" || c.CertFile != "" {
-		out.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	var err error
-	if c.CAFile != "" {
-		if out.TLS.RootCAs, err = authority("etcd_cafile", c.CAFile); err != nil {
-			return nil, err
-		}
-	}
-	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("etcd_certfile and etcd_keyfile: %w", err)
-		}
-		out.TLS.Certificates = []tls.Certificate{cert}
-	}
-	return keys.New(out)
-}
-
-func authority(setting, path string) (*x509.CertPool, error) {
-	b, err := os.ReadFile(path)
+	conf, err := tlsfile.Files{
+		CA:   tlsfile.File{Setting: "etcd_cafile", Path: c.CAFile},
+		Cert: tlsfile.File{Setting: "etcd_certfile", Path: c.CertFile},
+		Key:  tlsfile.File{Setting: "etcd_keyfile", Path: c.KeyFile},
+	}.Client()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
+		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s: no certificate in %s", setting, path)
-	}
-	return pool, nil
+	return keys.New(keys.Config{Endpoints: c.Endpoints, Username: c.Username, Password: c.Password, TLS: conf})
 }
 
 // door is the FleetLock listener; none if it is off.
@@ -127,21 +105,11 @@ func (c Config) door(client *keys.Client, log *slog.Logger) ([]lifecycle.Part, e
 
 // doorTLS is how the listener is secured; nil: not at all.
 func (c Config) doorTLS() (*tls.Config, error) {
-	if c.FleetLockCertFile == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.FleetLockCertFile, c.FleetLockKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("fleetlock_certfile and fleetlock_keyfile: %w", err)
-	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
-	if c.FleetLockCAFile != "" {
-		if conf.ClientCAs, err = authority("fleetlock_cafile", c.FleetLockCAFile); err != nil {
-			return nil, err
-		}
-		conf.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return conf, nil
+	return tlsfile.Files{
+		CA:   tlsfile.File{Setting: "fleetlock_cafile", Path: c.FleetLockCAFile},
+		Cert: tlsfile.File{Setting: "fleetlock_certfile", Path: c.FleetLockCertFile},
+		Key:  tlsfile.File{Setting: "fleetlock_keyfile", Path: c.FleetLockKeyFile},
+	}.Server()
 }
 
 // serve serves until ctx is done.
