@@ -23,6 +23,7 @@ import (
 	"flotilla/internal/endpoint"
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/tokentls"
+	"flotilla/internal/tlsfile"
 )
 
 // session is one run of etcdctl: the global flags, and the client they describe.
@@ -231,25 +232,11 @@ func (s *session) tls() (*tls.Config, error) {
 	if s.certFile == "" && s.keyFile == "" && s.caFile == "" {
 		return s.machineTLS(), nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.certFile != "" || s.keyFile != "" {
-		pair, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("--cert-file and --key-file: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	if s.caFile != "" {
-		pem, err := os.ReadFile(s.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("--ca-file: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca-file: %s: no certificate in it", s.caFile)
-		}
-	}
-	return config, nil
+	return tlsfile.Files{
+		CA:   tlsfile.File{Setting: "--ca-file", Path: s.caFile},
+		Cert: tlsfile.File{Setting: "--cert-file", Path: s.certFile},
+		Key:  tlsfile.File{Setting: "--key-file", Path: s.keyFile},
+	}.Client()
 }
 
 // machineTLS is by which keys the store of this machine speaks to others, if they were
