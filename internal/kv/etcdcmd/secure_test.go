@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,16 +67,34 @@ func TestTokenCluster(t *testing.T) {
 	putKey(t, machine, clients[0])
 	putKey(t, machine, clients[members])
 	for _, to := range []string{clients[0], clients[members], peers[0]} {
-		for name, c := range map[string]*http.Client{
-			"without a certificate": {Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}},
-			"with another token's":  client(t, strings.Repeat("0", 32)),
+		for name, c := range map[string]*tls.Config{
+			// Not to look at the server's certificate: it is to be the server that refuses.
+			"without a certificate": {InsecureSkipVerify: true},
+			"with another token's":  machineTLS(t, strings.Repeat("0", 32)),
 		} {
-			if resp, err := c.Get(to + "/v2/keys/"); err == nil {
-				resp.Body.Close()
-				t.Errorf("%s lets somebody in %s: %s", to, name, resp.Status)
+			if err := refusal(to, c, 10*time.Second); err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
+				t.Errorf("%s does not refuse somebody %s: %v", to, name, err)
 			}
 		}
+		if err := refusal(to, machineTLS(t, token), 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s refuses a machine that has the token: %v", to, err)
+		}
 	}
+}
+
+// refusal is what a server says to a client that connects and asks for nothing. One that
+// lets it in says nothing, and the time runs out.
+func refusal(url string, c *tls.Config, within time.Duration) error {
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), c)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	_, err = conn.Read(make([]byte, 1))
+	return err
 }
 
 // start runs what the options say until the test ends.
@@ -93,6 +112,14 @@ func start(t *testing.T, o *options, ready func()) {
 
 // client is an HTTP client on a machine with a token.
 func client(t *testing.T, token string) *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: machineTLS(t, token)}}
+}
+
+// machineTLS is how a machine with a token connects. It does not look at the server's
+// certificate: that the server is ours is known by the port, and what is tested is whom
+// it lets in.
+func machineTLS(t *testing.T, token string) *tls.Config {
+	t.Helper()
 	f, err := tokentls.Write(t.TempDir(), token, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -101,10 +128,7 @@ func client(t *testing.T, token string) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The server is known to be ours by the port: what is tested is whom it lets in.
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true},
-	}}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}
 }
 
 func putKey(t *testing.T, c *http.Client, at string) {
