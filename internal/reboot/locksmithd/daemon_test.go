@@ -118,32 +118,9 @@ func TestKilledAnywhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for fuse, burnt := 1, true; burnt; fuse++ {
 				t.Run(fmt.Sprint(fuse), func(t *testing.T) {
-					inWorld(t, 3, func(w *world) {
-						victim := w.machines[0]
-						victim.fuse, victim.powerCut = fuse, powerCut
-						victim.needs.want()
-						victim.start()
-						synctest.Wait()
-						for _, m := range w.machines[1:] {
-							m.needs.want()
-							m.start()
-						}
-						w.within(2*time.Hour, "all have rebooted", func() bool {
-							for _, m := range w.machines {
-								if m.rebooted() == 0 {
-									return false
-								}
-							}
-							return w.atRest()
-						})
-						if !powerCut && victim.rebooted() != 1 {
-							t.Errorf("it rebooted %d times", victim.rebooted())
-						}
-						if w.store.worst != 1 {
-							t.Errorf("%d held the lock at once", w.store.worst)
-						}
-						burnt = victim.fuse == 0
-					})
+					var victim *machine
+					killed(t, powerCut, func(m *machine) { victim, m.fuse = m, fuse }, func(*world, *machine) {})
+					burnt = victim.fuse == 0
 				})
 				if fuse > 60 {
 					t.Fatal("the fuse never lasts")

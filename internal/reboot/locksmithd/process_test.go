@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"flotilla/internal/applet"
+	"flotilla/internal/reboot/sema"
 )
 
 // The process itself, killed with SIGKILL again and again at moments that come later and
-// later, on a real bus and a real store: it never holds more than its one slot, asks for no
-// reboot without it, and the one that is left alone reboots the machine.
+// later, on a real bus and a real store, until it has asked for a reboot: it never holds more
+// than its one slot, has it when it asks, and the one that is left alone asks again.
 func TestProcessKilled(t *testing.T) {
 	if args := os.Getenv("LOCKSMITHD_TEST_ARGS"); args != "" {
 		os.Exit(run(context.Background(), applet.Env{Args: strings.Fields(args), Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: os.Stderr}))
@@ -37,7 +38,11 @@ func TestProcessKilled(t *testing.T) {
 		return p
 	}
 	l := mustLock(t, c)
-	for after := 10 * time.Millisecond; after < 400*time.Millisecond && len(reboots) == 0; after += 20 * time.Millisecond {
+	killed := map[sema.Phase]bool{} // how far it was
+	for after := 10 * time.Millisecond; len(reboots) == 0; after += 20 * time.Millisecond {
+		if after > 10*time.Second {
+			t.Fatalf("it never comes to ask for a reboot: killed in %v", killed)
+		}
 		p := start()
 		time.Sleep(after) // the moment of the blow is what varies
 		p.Process.Kill()
@@ -46,9 +51,13 @@ func TestProcessKilled(t *testing.T) {
 		if err != nil || len(s.Holders) > 1 || s.Stopped != nil {
 			t.Fatalf("killed after %v: the lock is %s, %v", after, s.Encode(), err)
 		}
-		if len(reboots) > 0 && s.Details[me].Phase != "rebooting" {
-			t.Errorf("it has asked for a reboot while the lock is %s", s.Encode())
-		}
+		killed[s.Details[me].Phase] = true
+	}
+	if !killed[""] || !killed[sema.Rebooting] {
+		t.Errorf("it was to be killed before it had the lock, and when it has asked for a reboot: %v", killed)
+	}
+	for len(reboots) > 0 {
+		<-reboots
 	}
 	start()
 	select {
