@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,21 +13,15 @@ import (
 	"flotilla/internal/fault"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/sched"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/unitfile"
 )
 
 // open starts a store and connects to it.
 func open(t *testing.T) *Registry {
 	t.Helper()
-	cfg, err := member.Alone("test", filepath.Join(t.TempDir(), "store"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: slog.New(slog.DiscardHandler)})
-	kvtest.Run(t, m)
-	return connect(t, m.ClientURLs()[0])
+	url := membertest.Start(t)
+	return connect(t, url)
 }
 
 func connect(t *testing.T, url string) *Registry {

@@ -5,29 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/unitfile"
 )
-
-// startStore runs a store until the test ends and returns its URL.
-func startStore(t *testing.T) string {
-	t.Helper()
-	cfg, err := member.Alone("sim", filepath.Join(t.TempDir(), "store"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: slog.New(slog.DiscardHandler)})
-	kvtest.Run(t, m)
-	return m.ClientURLs()[0]
-}
 
 // web writes three instances of a template.
 func (c *cluster) web(t *testing.T, version, more string) {
@@ -70,7 +56,7 @@ func (c *cluster) versions() string {
 // after the other, and back when the new version is bad.
 func TestRoll(t *testing.T) {
 	c, err := start(t.Context(), Config{
-		Endpoint: startStore(t), Dir: t.TempDir(), Machines: 3, TTL: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Endpoint: membertest.Start(t), Dir: t.TempDir(), Machines: 3, TTL: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,12 +4,14 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+
+	"flotilla/internal/kv/member/membertest"
 )
 
 // A small cluster does what the large one is measured for.
 func TestSmallCluster(t *testing.T) {
 	report, err := Run(t.Context(), Config{
-		Endpoint: startStore(t), Dir: t.TempDir(), Machines: 20, Units: 200, Few: 50, Samples: 5,
+		Endpoint: membertest.Start(t), Dir: t.TempDir(), Machines: 20, Units: 200, Few: 50, Samples: 5,
 		TTL: 2 * time.Second, MoveAfter: time.Second, Idle: 2 * time.Second, Log: slog.New(slog.DiscardHandler),
 	}, func(s string) { t.Log(s) })
 	if err != nil {

@@ -28,24 +28,11 @@ import (
 	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/unit/unitfake"
 )
 
 var update = flag.Bool("update", false, "write what the server answers into testdata")
-
-// startStore runs a store until the test ends and returns its URL.
-func startStore(t testing.TB) string {
-	t.Helper()
-	cfg, err := member.Alone("test", filepath.Join(t.TempDir(), "store"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: slog.New(slog.DiscardHandler)})
-	kvtest.Run(t, m)
-	return m.ClientURLs()[0]
-}
 
 // here is this machine, which hands no units over: that takes an agent.
 type here struct{ *unitfake.Manager }
@@ -100,7 +87,7 @@ func newAPI(t testing.TB, url, prefix string) *api {
 //	as nobody           somebody without a name does
 //	events              what was noted down since the last time
 func TestConversations(t *testing.T) {
-	url := startStore(t)
+	url := membertest.Start(t)
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no testdata", err)
@@ -260,7 +247,7 @@ func TestTheExitCodeHeaderIsTheClients(t *testing.T) {
 
 // A body that is too large is refused and nothing is changed.
 func TestBodyTooLarge(t *testing.T) {
-	a := newAPI(t, startStore(t), "/large/")
+	a := newAPI(t, membertest.Start(t), "/large/")
 	send := func(body string) (int, string) {
 		req := httptest.NewRequest("PUT", "/fleet/v1/units/a.service", strings.NewReader(body))
 		req.Header.Set("Content-Type", "application/json")
@@ -284,7 +271,7 @@ func TestBodyTooLarge(t *testing.T) {
 
 // What a watch tells: what is there, a line that says so, and changes.
 func TestWatch(t *testing.T) {
-	a := newAPI(t, startStore(t), "/watch/")
+	a := newAPI(t, membertest.Start(t), "/watch/")
 	server := httptest.NewServer(a)
 	defer server.Close()
 	put := func(key, value string) {

@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/unitfile"
 )
 
@@ -41,7 +42,7 @@ func (a *api) fill(b *testing.B, machines, units int) {
 // What fleetctl why and what-if cost with the largest cluster, the reading of it from
 // the store included: a person waits for the answer.
 func BenchmarkExplain(b *testing.B) {
-	a := newAPI(b, startStore(b), "/bench/")
+	a := newAPI(b, membertest.Start(b), "/bench/")
 	a.fill(b, 500, 10_000)
 	for _, c := range []struct{ name, path, want string }{
 		{"why", "/fleet/v1/units/job100@2000.service/why", `"ok":true`},

@@ -17,6 +17,7 @@ import (
 	"flotilla/api/fleet"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/peer"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/unit"
 	"flotilla/internal/unit/unitfake"
 )
@@ -82,7 +83,7 @@ type logCluster struct {
 func id(n int) string { return strings.Repeat(fmt.Sprint(n), 32) }
 
 func newLogCluster(t *testing.T) *logCluster {
-	c := &logCluster{api: newAPI(t, startStore(t), "/logs/"), t: t, others: &others{units: map[string]*unitfake.Manager{}, away: map[string]chan struct{}{}}}
+	c := &logCluster{api: newAPI(t, membertest.Start(t), "/logs/"), t: t, others: &others{units: map[string]*unitfake.Manager{}, away: map[string]chan struct{}{}}}
 	c.Peers = c.others
 	for n := 1; n <= 3; n++ {
 		c.others.units[id(n)] = unitfake.New()

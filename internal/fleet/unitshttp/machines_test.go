@@ -7,10 +7,11 @@ import (
 	"testing"
 
 	"flotilla/api/fleet"
+	"flotilla/internal/kv/member/membertest"
 )
 
 func TestMetadataHasBounds(t *testing.T) {
-	a := newAPI(t, startStore(t), "/bounds/")
+	a := newAPI(t, membertest.Start(t), "/bounds/")
 	machine := strings.Repeat("1", 32)
 	patch := func(from, to int, op string) string {
 		var ops []fleet.MetadataOp

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"flotilla/internal/kv/member/membertest"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -118,7 +120,7 @@ auth disable
 // and passwords come and go.
 func TestAuthLikeTheClassicClient(t *testing.T) {
 	classic := packagedClient(t)
-	theirURL, ourURL := startMember(t), startMember(t)
+	theirURL, ourURL := membertest.Start(t), membertest.Start(t)
 	for line := range strings.Lines(strings.TrimSpace(authScript)) {
 		line, better := strings.CutPrefix(strings.TrimSpace(line), "~")
 		theirs := runClassic(classic, theirURL, words(line)).same(theirURL)
@@ -152,7 +154,7 @@ func packagedClient(t *testing.T) string {
 // What is better than it was: lists with commas, passwords asked for without a word
 // on stdout.
 func TestUsersBetter(t *testing.T) {
-	url := startMember(t)
+	url := membertest.Start(t)
 	run := func(stdin string, args ...string) result {
 		env, out, errs := quietEnv(t, args...)
 		env.Stdin = strings.NewReader(stdin)
@@ -190,7 +192,7 @@ func TestUsersBetter(t *testing.T) {
 // TestBackupAsUser: where users count, a backup is for who has the role root, and says
 // to others why not.
 func TestBackupAsUser(t *testing.T) {
-	url, dir := startMember(t), t.TempDir()
+	url, dir := membertest.Start(t), t.TempDir()
 	for _, line := range []string{"user add root:secret", "user add alice:a", "set /k v", "auth enable"} {
 		if r := runOurs(t, url, words(line)); r.Code != 0 {
 			t.Fatalf("etcdctl %s: %+v", line, r)

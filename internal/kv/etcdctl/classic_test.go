@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flotilla/client/keys"
+	"flotilla/internal/kv/member/membertest"
 )
 
 // classicScript is commands that both programs have to answer with the same words.
@@ -147,7 +148,7 @@ func normal(s string) string {
 // exit code.
 func TestLikeTheClassicClient(t *testing.T) {
 	classic := classicClient(t)
-	theirURL, ourURL := startMember(t), startMember(t)
+	theirURL, ourURL := membertest.Start(t), membertest.Start(t)
 	theirSelf, ourSelf := self(t, theirURL), self(t, ourURL)
 	for line := range strings.Lines(strings.TrimSpace(classicScript)) {
 		line = strings.TrimSpace(line)

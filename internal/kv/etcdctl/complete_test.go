@@ -4,10 +4,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flotilla/internal/kv/member/membertest"
 )
 
 func TestComplete(t *testing.T) {
-	url := startMember(t)
+	url := membertest.Start(t)
 	for _, key := range []string{"/compl/app/one", "/compl/app/two", "/compl/apple", "/compl/_hidden"} {
 		if r := runOurs(t, url, []string{"set", key, "1"}); r.Code != 0 {
 			t.Fatal(r)

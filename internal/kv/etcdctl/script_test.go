@@ -13,9 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"flotilla/internal/applet"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
-	"flotilla/internal/logx"
+	"flotilla/internal/kv/member/membertest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,21 +28,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// startMember runs a member of the store in this process until the test ends.
-func startMember(t testing.TB) (url string) {
-	t.Helper()
-	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	kvtest.Run(t, m)
-	return m.ClientURLs()[0]
-}
-
 // Every script runs against the same member; each keeps to keys of its own.
 func TestScripts(t *testing.T) {
-	url := startMember(t)
+	url := membertest.Start(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -129,7 +115,7 @@ func TestFindsLocalUp(t *testing.T) {
 	if err := os.MkdirAll(run, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(run, "client-urls"), fmt.Append(nil, startMember(t), "\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(run, "client-urls"), fmt.Append(nil, membertest.Start(t), "\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if code := Applet().Run(t.Context(), env); code != 0 {

@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"flotilla/client/keys"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
-	"flotilla/internal/logx"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/reboot/lock"
 	"flotilla/internal/reboot/sema"
 )
@@ -261,13 +258,8 @@ func TestStoreAway(t *testing.T) {
 
 // Over a real store, with the keys where everybody else has them.
 func TestStore(t *testing.T) {
-	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	kvtest.Run(t, m)
-	c, err := keys.New(keys.Config{Endpoints: m.ClientURLs()})
+	url := membertest.Start(t)
+	c, err := keys.New(keys.Config{Endpoints: []string{url}})
 	if err != nil {
 		t.Fatal(err)
 	}

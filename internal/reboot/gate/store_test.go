@@ -1,16 +1,13 @@
 package gate_test
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"flotilla/client/keys"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
-	"flotilla/internal/logx"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/reboot/gate"
 )
 
@@ -18,13 +15,8 @@ const id = "11111111111111111111111111111111"
 
 func startStore(t *testing.T) *keys.Client {
 	t.Helper()
-	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	kvtest.Run(t, m)
-	c, err := keys.New(keys.Config{Endpoints: m.ClientURLs()})
+	url := membertest.Start(t)
+	c, err := keys.New(keys.Config{Endpoints: []string{url}})
 	if err != nil {
 		t.Fatal(err)
 	}

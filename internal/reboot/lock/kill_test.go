@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"flotilla/client/keys"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/reboot/lock"
 	"flotilla/internal/reboot/sema"
 )
@@ -136,7 +137,7 @@ var steps = []struct {
 // A machine dies before, in or after each of its writes. It returns, or never does
 // and is taken for dead; afterwards the other gets the lock, and all is free.
 func TestKilledAtEveryWrite(t *testing.T) {
-	url := startStore(t)
+	url := membertest.Start(t)
 	for i, step := range steps {
 		for where := beforeSend; where <= beforeAnswer; where++ {
 			for _, returns := range []bool{true, false} {
@@ -206,7 +207,7 @@ func giveUp(t *testing.T, l *lock.Lock) {
 // Five machines reboot again and again, each write cut at random. What Change says
 // is what happened: never more than two are in between, and in the end all is free.
 func TestCutAtRandom(t *testing.T) {
-	url := startStore(t)
+	url := membertest.Start(t)
 	sound := group(t, client(t, keys.Config{Endpoints: []string{url}}), "random")
 	must(t, sound, setMax(2))
 	must(t, sound, stopAfter(0))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,24 +12,10 @@ import (
 
 	"flotilla/client/keys"
 	"flotilla/internal/fault"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
-	"flotilla/internal/logx"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/reboot/lock"
 	"flotilla/internal/reboot/sema"
 )
-
-// startStore runs a member of the store in this process until the test ends.
-func startStore(t testing.TB) (url string) {
-	t.Helper()
-	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	kvtest.Run(t, m)
-	return m.ClientURLs()[0]
-}
 
 func client(t testing.TB, cfg keys.Config) *keys.Client {
 	t.Helper()
@@ -101,7 +86,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	c := client(t, keys.Config{Endpoints: []string{startStore(t)}})
+	c := client(t, keys.Config{Endpoints: []string{membertest.Start(t)}})
 	t.Run("life", func(t *testing.T) { life(t, c) })
 	t.Run("groups", func(t *testing.T) { groups(t, c) })
 	t.Run("history", func(t *testing.T) { history(t, c) })

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,9 +13,7 @@ import (
 
 	"flotilla/client/keys"
 	"flotilla/internal/applet"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
-	"flotilla/internal/logx"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/reboot/lock"
 )
 
@@ -61,17 +58,6 @@ func run(t *testing.T, m *machine, url, line string) string {
 	return fmt.Sprintf("%d %s%s", code, out.String(), errs.String())
 }
 
-func startStore(t *testing.T) string {
-	t.Helper()
-	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	kvtest.Run(t, m)
-	return m.ClientURLs()[0]
-}
-
 func read(t *testing.T, url string) lock.State {
 	t.Helper()
 	c, err := keys.New(keys.Config{Endpoints: []string{url}})
@@ -92,7 +78,7 @@ func read(t *testing.T, url string) lock.State {
 
 // The commands of one machine, in this order.
 func TestReboot(t *testing.T) {
-	url := startStore(t)
+	url := membertest.Start(t)
 	for _, c := range []struct {
 		name, line, want string
 		m                machine
@@ -135,7 +121,7 @@ func TestReboot(t *testing.T) {
 
 // The groups that have a lock, for people, programs and shells.
 func TestGroups(t *testing.T) {
-	url := startStore(t)
+	url := membertest.Start(t)
 	for _, c := range []struct{ line, want string }{
 		{"groups", "0 "},
 		{"groups --json", "0 []\n"},

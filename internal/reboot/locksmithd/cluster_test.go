@@ -14,9 +14,7 @@ import (
 
 	"flotilla/client/keys"
 	"flotilla/internal/fleet/fleetd"
-	"flotilla/internal/kv/kvtest"
-	"flotilla/internal/kv/member"
-	"flotilla/internal/logx"
+	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/reboot/gate"
 	"flotilla/internal/reboot/lock"
 	"flotilla/internal/unit/unitfake"
@@ -25,13 +23,8 @@ import (
 // startStore runs a member of the store in this process until the test ends.
 func startStore(t *testing.T) (string, *keys.Client) {
 	t.Helper()
-	cfg, err := member.Alone("n1", filepath.Join(t.TempDir(), "data"), []string{"http://127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := member.New(cfg, member.Deps{Log: logx.Discard()})
-	kvtest.Run(t, m)
-	return m.ClientURLs()[0], storeClient(t, m.ClientURLs()[0])
+	url := membertest.Start(t)
+	return url, storeClient(t, url)
 }
 
 func storeClient(t *testing.T, url string) *keys.Client {
