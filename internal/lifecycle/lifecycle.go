@@ -2,7 +2,9 @@
 // reverse.
 //
 // A part that is told to stop has a limit; a part that ends by itself is a
-// failure and stops the rest. Restarting is systemd's business.
+// failure and stops the rest. Restarting is systemd's business. What a daemon and systemd
+// tell each other of its life is here too: that it is ready, that it is alive, and which
+// boot it lives in.
 package lifecycle
 
 import (
