@@ -42,7 +42,7 @@ staticcheck:
 	$(GO) tool staticcheck ./...
 
 # Packages whose tests start daemons, machines or many processes: seconds each.
-SLOW := internal/(systemd|supervisor|fleet/fleetd|fleet/fleetctl|kv/(member|mvcc|v2http|etcdctl|proxy|discovery|backup|gate)|reboot/(lock|locksmithctl|fleetlock))|lab|cmd/flotilla
+SLOW := internal/(systemd|supervisor|fleet/(fleetd|fleetctl|registry)|kv/(member|mvcc|v2http|etcdcmd|etcdctl|proxy|discovery|backup|gate)|reboot/(lock|locksmithctl|locksmithd|fleetlock))|lab|cmd/flotilla
 
 .PHONY: fast
 fast:
