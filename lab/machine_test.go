@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,23 @@ func TestMachineReboots(t *testing.T) {
 		}
 		t.Logf("a reboot takes %.1f s", time.Since(began).Seconds())
 	}
+	// Whoever is in the machine with a command when it goes down does not hold it up.
+	var inside sync.WaitGroup
+	for range 20 {
+		inside.Go(func() { _, _ = l.Output(t.Context(), m, "sleep", "300") }) // ended by the reboot
+	}
+	(&cluster{T: t}).eventually(10*time.Second, "20 commands run in it", func() error {
+		out, err := l.Output(t.Context(), m, "pgrep", "-c", "-x", "sleep")
+		if err == nil && strings.TrimSpace(out) != "20" {
+			err = fmt.Errorf("there are %s", out)
+		}
+		return err
+	})
+	began := time.Now()
+	if err := l.Reboot(t.Context(), m); err != nil || time.Since(began) > rebootLimit {
+		t.Errorf("with commands in it a reboot takes %.1f s: %v", time.Since(began).Seconds(), err)
+	}
+	inside.Wait()
 	if after := on(who); after != before || on("cat /root/kept") != "kept" {
 		t.Errorf("it was\n%s\nand is\n%s", before, after)
 	}
@@ -56,8 +74,8 @@ func TestMachineReboots(t *testing.T) {
 		}
 		return all[0]
 	}
-	if s := status(); s.Boots != 3 || s.Power != "on" || s.BootID == boot {
-		t.Errorf("after two reboots: %+v", s)
+	if s := status(); s.Boots != 4 || s.Power != "on" || s.BootID == boot {
+		t.Errorf("after three reboots: %+v", s)
 	}
 	off := func(how string, prepare func() error) {
 		t.Helper()
@@ -78,7 +96,7 @@ func TestMachineReboots(t *testing.T) {
 	}
 	off("poweroff", func() error { return nil })
 	off("reboot", func() error { return l.StayOff(m) })
-	if s := status(); s.Boots != 5 {
+	if s := status(); s.Boots != 6 {
 		t.Errorf("after a power-off and a reboot that ended in one: %+v", s)
 	}
 }

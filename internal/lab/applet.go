@@ -271,6 +271,9 @@ func execCommand(env applet.Env) *cobra.Command {
 			if errors.As(err, &exit) {
 				return fault.Code(exitCode(exit), fault.ErrSilent)
 			}
+			if errors.Is(err, exec.ErrNotFound) {
+				return fault.Code(127, err) // as in a shell
+			}
 			return err
 		},
 	}

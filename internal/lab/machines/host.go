@@ -17,7 +17,6 @@ var tools = []tool{
 	{"systemd-nspawn", "systemd-container"},
 	{"dbus-daemon", "dbus"},
 	{"ip", "iproute2"},
-	{"nsenter", "util-linux"},
 }
 
 // Host is what the lab needs to know of the machine that it runs on.

@@ -205,17 +205,21 @@ func (l *Lab) Exec(ctx context.Context, machine string, s Streams, args ...strin
 	if onTerminal(s.In) {
 		ctx = context.WithoutCancel(ctx)
 	}
-	cmd := exec.CommandContext(ctx, "nsenter", slices.Concat([]string{"--target", strconv.Itoa(pid), "--all", "--"}, args)...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
 	if !onTerminal(s.In) {
-		// nsenter waits for the command in a process of its own: end both. On a
-		// terminal they stay in its foreground, where Ctrl-C reaches them itself.
+		// What it has started ends with it. On a terminal they stay in its foreground,
+		// where Ctrl-C reaches them itself.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	}
 	cmd.Env = slices.Concat(loginEnv(), l.environment(machine))
 	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
+	err := startIn(pid, cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %s: %w", machine, strings.Join(args, " "), err)
 	}
 	return nil
