@@ -68,11 +68,20 @@ func (l *Lab) Reboot(ctx context.Context, machine string) error {
 	if err != nil {
 		return err
 	}
-	// It need not live to say that it was obeyed.
-	_, asked := l.Output(ctx, machine, "systemctl", "reboot")
+	ask := func() error { // it need not live to say that it was obeyed
+		_, err := l.Output(ctx, machine, "systemctl", "reboot")
+		return err
+	}
+	asked := ask()
 	err = until(ctx, bootLimit, func(context.Context) bool {
 		now, err := l.BootID(machine)
-		return err == nil && now != before || l.ended(machine)
+		switch {
+		case err == nil && now != before, l.ended(machine):
+			return true
+		case err == nil && asked != nil: // one that boots has nobody yet to ask
+			asked = ask()
+		}
+		return false
 	})
 	if err != nil {
 		return fmt.Errorf("reboot %s: it did not go down: %w", machine, errors.Join(err, asked))
