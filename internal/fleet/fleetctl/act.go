@@ -191,7 +191,7 @@ func (s *session) ask(ctx context.Context, a *action, w *watching, units []found
 			requests = append(requests, r)
 		}
 	}
-	s.send(ctx, requests)
+	s.send(ctx, requests, abreast(units))
 	for _, r := range requests {
 		if r.err == nil && r.create && !r.global {
 			fmt.Fprintf(s.env.Stdout, "Unit %s inactive\n", r.unit)
@@ -238,10 +238,32 @@ func (r *request) changes(pic *picture) {
 	r.want.global = r.global && len(pic.running(r.unit)) > 0 && pic.units[r.unit].DesiredState == launched && pic.units[r.unit].Generation > 0
 }
 
-// send sends requests side by side and notes how each one went.
-func (s *session) send(ctx context.Context, requests []*request) {
+// abreast is how many of the requests about the units may be under way at once. Each is
+// placed as soon as it is there, so that of units which say where others may be, the
+// first named is to come first; a handful goes in order whatever they say.
+func abreast(units []found) int {
+	const handful = parallel
+	if len(units) <= handful || slices.ContainsFunc(units, minds) {
+		return 1
+	}
+	return parallel
+}
+
+// minds tells whether a unit's text, where it is at hand, says where it may be beside
+// others.
+func minds(f found) bool {
+	if f.file == nil {
+		return false
+	}
+	text := f.file.Effective()
+	return len(text.Fleet(unitfile.Conflicts))+len(text.Fleet(unitfile.MachineOf)) > 0
+}
+
+// send sends requests in order, with so many under way at once, and notes how each one
+// went.
+func (s *session) send(ctx context.Context, requests []*request, abreast int) {
 	var g errgroup.Group
-	g.SetLimit(parallel)
+	g.SetLimit(abreast)
 	for _, r := range requests {
 		g.Go(func() error {
 			switch {
@@ -404,7 +426,7 @@ func (s *session) take(ctx context.Context, a *action, args []string) error {
 	if err != nil {
 		return err
 	}
-	s.send(ctx, requests)
+	s.send(ctx, requests, parallel)
 	reached, err := s.follow(ctx, a, w, requests)
 	if past := map[string]string{"stop": "stopped", "unload": "unloaded"}[a.verb]; past != "" && len(reached) > 0 {
 		s.warn("Successfully %s units %v.", past, reached)

@@ -1,10 +1,12 @@
 package fleetctl
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	api "flotilla/api/fleet"
+	"flotilla/internal/unitfile"
 )
 
 func TestBraces(t *testing.T) {
@@ -96,5 +98,34 @@ func TestPickMachine(t *testing.T) {
 		if got != c.want || (err == nil) != (c.fails == "") || err != nil && err.Error() != c.fails {
 			t.Errorf("%s: got %q, %v", c.given, got, err)
 		}
+	}
+}
+
+// Whoever says where others may be is placed in its turn, and so is a handful.
+func TestAbreast(t *testing.T) {
+	const conflicts = "[X-Fleet]\nConflicts=web@*.service\n"
+	for _, c := range []struct {
+		name, text string
+		units      int
+		want       int
+	}{
+		{"a handful", "[Service]\n", parallel, 1},
+		{"many", "[Service]\n", parallel + 1, parallel},
+		{"many that conflict", conflicts, 100, 1},
+		{"many in the spelling of old", "[X-Fleet]\nX-Conflicts=web@*.service\n", 100, 1},
+		{"many beside another", "[X-Fleet]\nMachineOf=db.service\n", 100, 1},
+		{"many with a drop-in that says so", "[Service]\n#### 10-apart.conf\n" + conflicts, 100, 1},
+	} {
+		text, err := unitfile.ParseBundle(c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		units := slices.Repeat([]found{{name: "web@1.service", file: &text}}, c.units)
+		if got := abreast(units); got != c.want {
+			t.Errorf("%s: %d at once, want %d", c.name, got, c.want)
+		}
+	}
+	if got := abreast(make([]found, 100)); got != parallel {
+		t.Errorf("many whose text the cluster has: %d at once, want %d", got, parallel)
 	}
 }

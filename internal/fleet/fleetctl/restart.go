@@ -116,7 +116,7 @@ func (s *session) restartWaves(ctx context.Context, r *restarting, w *watching, 
 				global: u.CurrentState == "",
 			})
 		}
-		s.send(ctx, requests)
+		s.send(ctx, requests, parallel)
 		there, err := s.follow(ctx, &r.action, w, requests)
 		reached = append(reached, there...)
 		if err == nil {

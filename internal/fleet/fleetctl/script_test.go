@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 //	log UNIT TEXT                    a line in the unit's log
 //	classic                          be a fleet 1.0 server
 //	broken CODE [TEXT]               answer every request like that
-//	sent [REQUEST...]                exactly these have changed something since the last time
+//	sent [-inorder] [REQUEST...]     exactly these have changed something since the last time
 //	asked-at-most N                  so many requests since the last time
 //	until-reported UNIT ACTIVE/SUB   go on when a machine reports that
 //	until-said FILE TEXT             go on when the text is in the file
@@ -150,7 +150,11 @@ func cmdBroken(ts *testscript.TestScript, _ bool, args []string) {
 func cmdSent(ts *testscript.TestScript, _ bool, args []string) {
 	f := fake(ts)
 	f.locked(func() {
-		slices.Sort(f.sent)
+		if len(args) > 0 && args[0] == "-inorder" {
+			args = args[1:]
+		} else {
+			slices.Sort(f.sent)
+		}
 		if got := strings.Join(f.sent, ", "); got != strings.Join(args, ", ") {
 			ts.Fatalf("sent %q, want %q", got, strings.Join(args, ", "))
 		}
