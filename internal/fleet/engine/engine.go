@@ -39,7 +39,8 @@ type Store interface {
 	NewView() *registry.View
 	Follow(ctx context.Context, scope string, v *registry.View, changed func([]registry.Change, bool))
 	Hold(ctx context.Context, ttl time.Duration, resign bool, run func(context.Context, registry.Lease))
-	Campaign(ctx context.Context, lease registry.Lease, c registry.Candidate, fresh bool) (registry.Leadership, error)
+	AwaitVacancy(ctx context.Context, c registry.Candidate, fresh bool) error
+	Campaign(ctx context.Context, lease registry.Lease, c registry.Candidate) (registry.Leadership, error)
 	WriteSchedule(ctx context.Context, l registry.Leadership, ds []sched.Decision, written func([]sched.Decision)) (int64, error)
 	WriteNotes(ctx context.Context, l registry.Leadership, n registry.Notes) (int64, error)
 	WriteRolls(ctx context.Context, l registry.Leadership, put []model.Roll, remove []string) (int64, map[string]error, error)
@@ -79,18 +80,33 @@ func (e *Engine) Stats() *Stats { return &e.stats }
 // and gives it back at the end so that another leads at once.
 func (e *Engine) Run(ctx context.Context) {
 	fresh := true
-	e.store.Hold(ctx, e.cfg.Lease, true, func(ctx context.Context, lease registry.Lease) {
-		lead, err := e.store.Campaign(ctx, lease, e.cfg.Candidate, fresh)
+	for e.store.AwaitVacancy(ctx, e.cfg.Candidate, fresh) == nil {
+		if e.lead(ctx) {
+			fresh = false
+		}
+	}
+}
+
+// lead takes the lead if nobody else is sooner, and returns when it has not got it, or
+// has it no more. It reports whether it has led. The lease is asked for here: those that
+// wait hold none, so that a store that rests renews one for all engines.
+func (e *Engine) lead(ctx context.Context) (led bool) {
+	ctx, over := context.WithCancel(ctx)
+	defer over()
+	e.store.Hold(ctx, e.cfg.Lease, true, func(held context.Context, lease registry.Lease) {
+		defer over()
+		term, err := e.store.Campaign(held, lease, e.cfg.Candidate)
 		if err != nil {
 			return
 		}
-		fresh = false
+		led = true
 		e.log.Info("Engine leadership acquired", "machine", model.ShortID(e.cfg.Candidate.Machine))
 		e.stats.leader(time.Now())
 		defer e.stats.leader(time.Time{})
-		newTerm(e, lead).run(ctx)
+		newTerm(e, term).run(held)
 		if ctx.Err() == nil {
 			e.log.Info("Engine leadership lost")
 		}
 	})
+	return led
 }

@@ -171,16 +171,32 @@ func (c *cluster) startStore() {
 // revision is that of the whole store.
 func (c *cluster) revision() int64 {
 	c.t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.url}})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer client.Close()
-	resp, err := client.Get(c.t.Context(), "/", clientv3.WithCountOnly())
+	resp, err := c.client().Get(c.t.Context(), "/", clientv3.WithCountOnly())
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	return resp.Header.Revision
+}
+
+// leases is how many there are in the store.
+func (c *cluster) leases() int {
+	c.t.Helper()
+	resp, err := c.client().Leases(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return len(resp.Leases)
+}
+
+// client is one of the store, until the test ends.
+func (c *cluster) client() *clientv3.Client {
+	c.t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.url}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { client.Close() })
+	return client
 }
 
 func (m *machine) config() Config {

@@ -408,7 +408,8 @@ func TestSocketInUse(t *testing.T) {
 }
 
 // A cluster in which nothing happens writes nothing: leases are renewed without a
-// revision of the store.
+// revision of the store. There is one for each machine, and one for the engine that leads:
+// those that wait for the lead hold none.
 func TestIdleWritesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, nil)
@@ -421,6 +422,9 @@ func TestIdleWritesNothing(t *testing.T) {
 	time.Sleep(6 * time.Second) // three leases long
 	if after := c.revision(); after != before {
 		t.Errorf("%d writes", after-before)
+	}
+	if n := c.leases(); n != len(c.machines)+1 {
+		t.Errorf("%d leases are renewed for %d machines", n, len(c.machines))
 	}
 }
 

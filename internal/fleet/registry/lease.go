@@ -158,12 +158,41 @@ func (c Candidate) succeeds(record []byte) bool {
 		rec.Instance == c.Instance && rec.MachineID == c.Machine && rec.Boot != c.Boot
 }
 
-// Campaign makes this machine's engine the leader as soon as none leads. It blocks
-// until then, or returns ctx's error. With fresh, in a run that has not led yet, the
-// lead that an earlier run of the candidate has left behind ends at once; without,
-// two daemons that share a state directory against all rules would take the lead
-// from each other for ever.
-func (r *Registry) Campaign(ctx context.Context, lease Lease, c Candidate, fresh bool) (Leadership, error) {
+// ErrLed means that another engine leads.
+var ErrLed = errors.New("another engine leads")
+
+// AwaitVacancy returns when no engine leads, or with ctx's error. It takes no lease:
+// whoever waits costs the store nothing. With fresh, in a run that has not led yet, the
+// lead that an earlier run of the candidate has left behind ends at once; without, two
+// daemons that share a state directory against all rules would take the lead from each
+// other for ever.
+func (r *Registry) AwaitVacancy(ctx context.Context, c Candidate, fresh bool) error {
+	key := r.key(Key{Kind: KindLeader})
+	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for {
+		resp, err := r.get(ctx, "look whether an engine leads", key)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			retry.Wait(ctx)
+			continue
+		case len(resp.Kvs) == 0:
+			return nil
+		}
+		retry.Reset()
+		if fresh && c.succeeds(resp.Kvs[0].Value) {
+			r.endTerm(ctx, resp.Kvs[0].CreateRevision)
+			fresh = false
+			continue
+		}
+		r.awaitChange(ctx, key, resp.Header.Revision+1)
+	}
+}
+
+// Campaign makes this machine's engine the leader for as long as the lease lives. The
+// error is ErrLed if another was first, or ctx's: a store that is away is waited for.
+func (r *Registry) Campaign(ctx context.Context, lease Lease, c Candidate) (Leadership, error) {
 	key := r.key(Key{Kind: KindLeader})
 	rec := leaderRecord{MachineID: c.Machine, Version: 1, Instance: c.Instance, Boot: c.Boot}
 	put := clientv3.OpPut(key, string(encode(rec)), clientv3.WithLease(lease.id))
@@ -180,18 +209,12 @@ func (r *Registry) Campaign(ctx context.Context, lease Lease, c Candidate, fresh
 		case resp.Succeeded:
 			return Leadership{createRev: resp.Header.Revision}, nil
 		}
-		retry.Reset()
 		kvs := resp.Responses[0].GetResponseRange().Kvs
-		switch {
-		case len(kvs) > 0 && kvs[0].Lease == int64(lease.id):
+		if len(kvs) > 0 && kvs[0].Lease == int64(lease.id) {
 			// Our own put, whose answer got lost.
 			return Leadership{createRev: kvs[0].CreateRevision}, nil
-		case len(kvs) > 0 && fresh && c.succeeds(kvs[0].Value):
-			r.endTerm(ctx, kvs[0].CreateRevision)
-			fresh = false
-		default:
-			r.awaitChange(ctx, key, resp.Header.Revision+1)
 		}
+		return Leadership{}, ErrLed
 	}
 }
 

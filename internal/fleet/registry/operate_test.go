@@ -201,7 +201,7 @@ func lead(t *testing.T, r *Registry) Leadership {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := r.Campaign(t.Context(), lease, Candidate{Machine: "m"}, true)
+	l, err := r.Campaign(t.Context(), lease, Candidate{Machine: "m"})
 	if err != nil {
 		t.Fatal(err)
 	}

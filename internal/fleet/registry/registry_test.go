@@ -80,7 +80,7 @@ func TestScheduleIsGuarded(t *testing.T) {
 	var former Leadership
 	r.Hold(ctx, 2*time.Second, true, func(held context.Context, l Lease) {
 		defer cancel()
-		lead, err := r.Campaign(held, l, Candidate{Machine: "m"}, true)
+		lead, err := r.Campaign(held, l, Candidate{Machine: "m"})
 		if err != nil {
 			t.Errorf("campaign: %v", err)
 			return
@@ -300,7 +300,10 @@ func TestLeadOfAnEarlierRun(t *testing.T) {
 		}
 		limited, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 		defer cancel()
-		_, err = r.Campaign(limited, lease, c, fresh)
+		if err := r.AwaitVacancy(limited, c, fresh); err != nil {
+			return err
+		}
+		_, err = r.Campaign(ctx, lease, c)
 		return err
 	}
 	for _, c := range []struct {
