@@ -144,7 +144,9 @@ func (c *cluster) watch() *watcher {
 		c.Fatal(err)
 	}
 	w := &watcher{looks: map[string][]sight{}, client: http.Client{
-		Timeout:   500 * time.Millisecond,
+		// A machine that is down refuses at once: its addresses are those of a namespace
+		// that stays. Whoever takes long to answer has too little of the processors.
+		Timeout:   5 * time.Second,
 		Transport: &http.Transport{DialContext: dialInLab, DisableKeepAlives: true},
 	}}
 	ctx, stop := context.WithCancel(context.WithoutCancel(c.Context()))
