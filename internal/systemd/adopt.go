@@ -48,7 +48,7 @@ type ownProps struct {
 func (m *Manager) origin(ctx context.Context, name string) (ownProps, error) {
 	var props map[string]dbus.Variant
 	err := m.do(ctx, func(ctx context.Context, b *bus) (err error) {
-		props, err = b.properties(ctx, name, true)
+		props, err = b.properties(ctx, name)
 		return err
 	})
 	if err != nil {

@@ -130,7 +130,7 @@ func (m *Manager) settle(ctx context.Context, lost []unit.Job, begin time.Durati
 	for _, j := range lost {
 		var props map[string]dbus.Variant
 		err := m.do(ctx, func(ctx context.Context, b *bus) (err error) {
-			props, err = b.properties(ctx, j.Unit, m.files.has(j.Unit))
+			props, err = b.properties(ctx, j.Unit)
 			return err
 		})
 		if err != nil {

@@ -47,6 +47,7 @@ func TestOnSystemd(t *testing.T) {
 		"native":          looksNative,
 		"no-reload":       startsWithoutReload,
 		"foreign":         refusesForeign,
+		"asked":           asksWithoutLoading,
 		"enable":          enablesInstallSections,
 		"unknown-first":   findsWhatWasUnknown,
 		"reexec":          survivesReexec,
@@ -269,6 +270,53 @@ func refusesForeign(t *testing.T, m *systemd.Manager) {
 	}
 	if have, err := m.Installed(t.Context()); err != nil || len(have) != 0 {
 		t.Errorf("installed are %q, error %v", have, err)
+	}
+}
+
+// A question about a unit that nobody has a file for does not make systemd load it, for
+// which it would read all its directories again; the machine's own units are told.
+func asksWithoutLoading(t *testing.T, m *systemd.Manager) {
+	for _, name := range []string{"theirs.service", "theirs@.service"} {
+		path := "/run/systemd/system/" + name
+		if err := os.WriteFile(path, []byte(sleeper), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(path) })
+	}
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.AddMatchSignalContext(t.Context(), dbus.WithMatchMember("UnitNew")); err != nil {
+		t.Fatal(err)
+	}
+	if call := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").Call("org.freedesktop.systemd1.Manager.Subscribe", 0); call.Err != nil {
+		t.Fatal(call.Err)
+	}
+	loaded := make(chan *dbus.Signal, 100)
+	conn.Signal(loaded)
+	if st := status(t, m, "nobody.service"); st.Load != "not-found" || st.Active != "inactive" {
+		t.Errorf("nobody's unit: %+v", st)
+	}
+	if st := status(t, m, "theirs.service"); st.Load != "loaded" || st.Active != "inactive" {
+		t.Errorf("the machine's unit: %+v", st)
+	}
+	for s := range loaded {
+		if s.Body[0] == "nobody.service" {
+			t.Error("nobody's unit was loaded")
+		}
+		if s.Body[0] == "theirs.service" {
+			break
+		}
+	}
+	if st := status(t, m, "theirs@1.service"); st.Load != "loaded" {
+		t.Errorf("an instance of the machine's template: %+v", st)
+	}
+	tell(t, "systemd-run", "--unit=passing", "sleep", "1000")
+	t.Cleanup(func() { tell(t, "systemctl", "stop", "passing") })
+	if st := status(t, m, "passing.service"); st.Active != "active" {
+		t.Errorf("a unit of another program's: %+v", st)
 	}
 }
 

@@ -175,7 +175,7 @@ func (m *Manager) fresh(ctx context.Context, b *bus, w *watcher) ([]unit.Status,
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	names := w.take(m.files.names())
-	out, err := b.status(ctx, names, m.files.has)
+	out, err := m.ask(ctx, b, names)
 	switch {
 	case errors.Is(err, ErrLost), ctx.Err() != nil:
 		return nil, err
