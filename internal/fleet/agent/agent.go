@@ -100,6 +100,8 @@ type Agent struct {
 	surveyed  bool              // the init system has said what it has of ours
 	coldStart time.Time
 	refused   map[string]bool // units whose text was refused in this round
+	wrote     time.Time       // when the last new units' files were written
+	more      time.Time       // when new units that are gathered are installed; zero: none are
 
 	over chan struct{} // closed when Run has ended
 
@@ -268,6 +270,9 @@ func (a *Agent) idle() time.Duration {
 	wait := resync
 	if a.source == nowhere {
 		wait = min(wait, a.coldStart.Sub(now))
+	}
+	if !a.more.IsZero() {
+		wait = min(wait, a.more.Sub(now))
 	}
 	for _, u := range a.units {
 		if !u.retryAt.IsZero() {

@@ -464,6 +464,27 @@ func TestAgent(t *testing.T) {
 		b.expect("a.service", "active", 2)
 	})
 
+	scenario(t, "the first new unit does not wait, and those on its heels come together", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Millisecond)
+		b.expect("a.service", "active", 1)
+		for _, name := range []string{"b.service", "c.service", "d.service"} {
+			b.store.place(name, one, model.Launched)
+			b.after(10 * time.Millisecond)
+		}
+		if files, _ := b.units.Installed(b.t.Context()); len(files) != 1 {
+			b.t.Errorf("installed: %v", files)
+		}
+		b.after(gather - 30*time.Millisecond)
+		for _, name := range []string{"a.service", "b.service", "c.service", "d.service"} {
+			b.expect(name, "active", 1)
+		}
+		b.after(time.Second)
+		b.store.place("e.service", one, model.Launched)
+		b.after(time.Millisecond)
+		b.expect("e.service", "active", 1)
+	})
+
 	scenario(t, "a changed text restarts the unit once, in place", func(b *bench) {
 		b.store.place("a.service", one, model.Launched)
 		b.store.place("b.service", one, model.Launched)
