@@ -57,6 +57,76 @@ func TestPurgeKnowsEveryUnit(t *testing.T) {
 	}
 }
 
+// Removing and purging tell of all that stays, and of nothing else: every directory of a
+// daemon's data, and every file of the owner's that a unit reads.
+func TestRemovalTellsWhatStays(t *testing.T) {
+	root := t.TempDir()
+	told := func(what string) string {
+		cmd := exec.Command("sh", "package/postrm", what)
+		cmd.Env = append(os.Environ(), "DPKG_ROOT="+root)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("postrm %s: %v\n%s", what, err, out)
+		}
+		return string(out)
+	}
+	for _, what := range []string{"remove", "purge"} {
+		if out := told(what); out != "" {
+			t.Errorf("where nothing stays, postrm %s says\n%s", what, out)
+		}
+	}
+	stays := append(readByUnits(), "/etc/fleet/fleet.conf", "/etc/flotilla/health.d/mine",
+		"/var/lib/coreos-cloudinit/records/user.json", "/var/lib/coreos-install/user_data", "/var/lib/fleet/adopted/own.service")
+	for _, at := range stays {
+		if err := os.MkdirAll(filepath.Dir(root+at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(root+at, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, what := range []string{"remove", "purge"} {
+		out := told(what)
+		for _, at := range stays {
+			if !tells(out, at) {
+				t.Errorf("postrm %s does not say that %s stays:\n%s", what, at, out)
+			}
+			if _, err := os.Stat(root + at); err != nil {
+				t.Errorf("after postrm %s: %v", what, err)
+			}
+		}
+	}
+}
+
+// readByUnits is a file in each directory of data of a unit of ours, and the owner's files
+// that units read.
+func readByUnits() []string {
+	var out []string
+	for _, text := range dist.Units() {
+		for line := range strings.Lines(text) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			value = strings.TrimPrefix(value, "-")
+			switch {
+			case name == "StateDirectory" && value != "fleet": // of which purging leaves what was adopted
+				out = append(out, "/var/lib/"+value+"/data")
+			case name == "EnvironmentFile" && strings.HasPrefix(value, "/etc/") && value != "/etc/environment": // the distribution's
+				out = append(out, value)
+			}
+		}
+	}
+	return out
+}
+
+// tells says whether the text names a path as one that stays, or a directory above it.
+func tells(text, at string) bool {
+	for ; at != "/"; at = path.Dir(at) {
+		if strings.Contains(text, "flotilla: "+at+" stays\n") {
+			return true
+		}
+	}
+	return false
+}
+
 // The figures of docs/package.md: how exposed systemd takes a daemon to be, at most.
 func TestExposure(t *testing.T) {
 	for unit, most := range map[string]string{"etcd": "15", "fleet": "34", "flotilla-discovery": "13", "locksmithd": "28"} {
