@@ -58,7 +58,7 @@ needs:
 	@scripts/need $(TEST_NEEDS)
 
 .PHONY: demo
-demo: ## three machines, a unit, a power cut: the whole story in a minute or two
+demo: ## three machines, a unit, a power cut: the whole story in some 35 s
 	@scripts/need $(LAB_NEEDS)
 	@$(MAKE) --no-print-directory build
 	@$(BIN) lab demo
@@ -116,4 +116,4 @@ install: build ## the binary, its links, manuals, units and completion, below PR
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
