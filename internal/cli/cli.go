@@ -63,7 +63,12 @@ func wrapUsage(cmd *cobra.Command) {
 	})
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
-			return fault.Code(fault.ExitUsage, fault.Hint(check(c, args), "usage: %s", c.UseLine()))
+			if err := check(c, args); err != nil {
+				return fault.Code(fault.ExitUsage, fault.Hint(err, "usage: %s", c.UseLine()))
+			}
+			// Cobra looks at these after the arguments, and calls them no usage errors.
+			err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups())
+			return fault.Code(fault.ExitUsage, fault.Hint(err, "see '%s --help'", c.CommandPath()))
 		}
 	}
 	for _, sub := range cmd.Commands() {

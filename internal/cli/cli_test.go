@@ -23,6 +23,9 @@ func testRoot() *cobra.Command {
 		}
 		return nil
 	}}
+	list.Flags().Bool("all", false, "")
+	list.Flags().Bool("none", false, "")
+	list.MarkFlagsMutuallyExclusive("all", "none")
 	root.AddCommand(list, &cobra.Command{Use: "start UNIT...", Args: cobra.MinimumNArgs(1), Run: func(*cobra.Command, []string) {}})
 	return root
 }
@@ -38,6 +41,7 @@ func TestRun(t *testing.T) {
 		{"list-units --tunnel bad", 1, "tunnel=bad\n", "fleetctl: dial bad: refused\nhint: start it\n"},
 		{"list-unit", 2, "", "fleetctl: unknown command \"list-unit\"\nhint: did you mean \"list-units\"?\n"},
 		{"list-units --tunel x", 2, "", "fleetctl: unknown flag: --tunel\nhint: see 'fleetctl list-units --help'\nhint: did you mean --tunnel?\n"},
+		{"list-units --all --none", 2, "", "fleetctl: if any flags in the group [all none] are set none of the others can be; [all none] were all set\nhint: see 'fleetctl list-units --help'\n"},
 		{"start", 2, "", "fleetctl: requires at least 1 arg(s), only received 0\nhint: usage: fleetctl start UNIT... [flags]\n"},
 	} {
 		var out, errs strings.Builder
