@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -20,11 +21,15 @@ import (
 // empty means that the setting was not made.
 type File struct{ Setting, Path string }
 
-// Files are what secures one end of a connection. The files are read with each call.
+// Files are what secures one end of a connection. They are read when a configuration is
+// made, and again when they have been replaced: each connection that begins gets what they
+// hold then, but for a client's CA, which is read once.
 type Files struct {
 	CA   File // authorities that the other end's certificate is verified with
 	Cert File // own certificate, and those between it and its authority
 	Key  File // its key, without a passphrase
+	// Log is told that files were replaced, and once why they are not in use. nil: nobody.
+	Log *slog.Logger
 }
 
 // Client is how a server is spoken to: it is verified always, by the authorities of CA
@@ -33,7 +38,32 @@ func (f Files) Client() (*tls.Config, error) {
 	if f.none() {
 		return nil, nil
 	}
-	return f.config(func(c *tls.Config, known *x509.CertPool) { c.RootCAs = known })
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if err := f.complete(); err != nil {
+		return nil, err
+	}
+	if f.CA.Path != "" {
+		known, err := f.CA.authorities()
+		if err != nil {
+			return nil, err
+		}
+		out.RootCAs = known
+	}
+	if f.Cert.Path == "" {
+		return out, nil
+	}
+	own, err := follow(f.Log, f.pair, f.Cert, f.Key)
+	if err != nil {
+		return nil, err
+	}
+	out.GetClientCertificate = func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair := own.now()
+		if asked.SupportsCertificate(&pair) != nil {
+			return &tls.Certificate{}, nil // of another authority: none is shown
+		}
+		return &pair, nil
+	}
+	return out, nil
 }
 
 // Server is how clients are listened to: with CA each has to show a certificate of it,
@@ -45,34 +75,44 @@ func (f Files) Server() (*tls.Config, error) {
 	case f.Cert.Path == "" && f.Key.Path == "":
 		return nil, fmt.Errorf("%s: no use without %s and %s", f.CA.Setting, f.Cert.Setting, f.Key.Setting)
 	}
-	return f.config(func(c *tls.Config, known *x509.CertPool) {
-		c.ClientCAs, c.ClientAuth = known, tls.RequireAndVerifyClientCert
-	})
+	current, err := follow(f.Log, f.server, f.CA, f.Cert, f.Key)
+	if err != nil {
+		return nil, err
+	}
+	out := current.value.Clone()
+	out.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.now(), nil }
+	return out, nil
 }
 
-func (f Files) none() bool { return f.CA.Path == "" && f.Cert.Path == "" && f.Key.Path == "" }
-
-// config reads the files that there are; trust puts the authorities to use.
-func (f Files) config(trust func(*tls.Config, *x509.CertPool)) (*tls.Config, error) {
-	out := &tls.Config{MinVersion: tls.VersionTLS12}
-	if (f.Cert.Path == "") != (f.Key.Path == "") {
-		return nil, fmt.Errorf("%s and %s go together", f.Cert.Setting, f.Key.Setting)
+// server is what the files hold at this moment.
+func (f Files) server() (*tls.Config, error) {
+	if err := f.complete(); err != nil {
+		return nil, err
 	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.CA.Path != "" {
 		known, err := f.CA.authorities()
 		if err != nil {
 			return nil, err
 		}
-		trust(out, known)
+		out.ClientCAs, out.ClientAuth = known, tls.RequireAndVerifyClientCert
+		// A session that is taken up again would bring a certificate along that
+		// nobody looks at any more.
+		out.SessionTicketsDisabled = true
 	}
-	if f.Cert.Path != "" {
-		pair, err := f.pair()
-		if err != nil {
-			return nil, err
-		}
-		out.Certificates = []tls.Certificate{pair}
+	pair, err := f.pair()
+	out.Certificates = []tls.Certificate{pair}
+	return out, err
+}
+
+func (f Files) none() bool { return f.CA.Path == "" && f.Cert.Path == "" && f.Key.Path == "" }
+
+// complete says whether a certificate has a key, and a key a certificate.
+func (f Files) complete() error {
+	if (f.Cert.Path == "") != (f.Key.Path == "") {
+		return fmt.Errorf("%s and %s go together", f.Cert.Setting, f.Key.Setting)
 	}
-	return out, nil
+	return nil
 }
 
 func (f File) read() ([]byte, error) {

@@ -1,15 +1,16 @@
 package tlsfile
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"flotilla/internal/fault"
@@ -113,7 +114,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		{"a server that the system does not know", ours, Files{Cert: ours.Cert, Key: ours.Key}, "unknown authority"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := get(t, c.server, c.client)
+			err := ask(listen(t, c.server), loaded(t, c.client))
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -121,48 +122,129 @@ func TestWhoIsLetIn(t *testing.T) {
 	}
 }
 
-// get makes one request of a server.
-func get(t *testing.T, server, client Files) error {
+// said is a log that connections write to and the test reads.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// replace puts the files of one end where those of another are.
+func replace(t *testing.T, with map[File]File) {
 	t.Helper()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	var err error
-	if s.TLS, err = server.Server(); err != nil {
-		t.Fatal(err)
+	for old, next := range with {
+		if err := os.Rename(next.Path, old.Path); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s.StartTLS()
-	defer s.Close()
-	conf, err := client.Client()
+}
+
+// A server that runs shows the certificate that was renewed, and takes clients by the
+// authorities of now. Files that are of no use leave it as it was, and that is said once.
+func TestServerFollowsItsFiles(t *testing.T) {
+	ours, next := issued(t, "one"), issued(t, "another")
+	var log said
+	ours.Log = slog.New(slog.NewTextHandler(&log, nil))
+	addr := listen(t, ours)
+	before, after := loaded(t, issued(t, "one")), loaded(t, next)
+
+	expect := func(when string, client *tls.Config, others *tls.Config) {
+		t.Helper()
+		if err := ask(addr, client); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		if ask(addr, others) == nil {
+			t.Errorf("%s: both authorities count", when)
+		}
+	}
+	expect("at first", before, after)
+
+	cert, err := os.ReadFile(next.Cert.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	half := write(t, string(cert[:len(cert)/2]))
+	kept := write(t, string(cert))
+	replace(t, map[File]File{ours.Cert: {Path: half}})
+	for range 3 {
+		expect("a certificate that is half written", before, after)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "read --cert and --key") {
+		t.Errorf("said %d times: %s", n, &log)
+	}
+	replace(t, map[File]File{ours.Cert: {Path: kept}})
+	expect("a certificate without its key", before, after)
+	replace(t, map[File]File{ours.Key: next.Key, ours.CA: next.CA})
+	expect("all of them replaced", after, before)
+	if !strings.Contains(log.String(), "level=INFO msg=\"certificates were replaced, new connections use them\"") {
+		t.Errorf("not said: %s", &log)
+	}
+	if err := os.Remove(ours.CA.Path); err != nil {
+		t.Fatal(err)
+	}
+	expect("the authority's file is gone", after, before)
+}
+
+// A client that runs shows the certificate that was renewed.
+func TestClientFollowsItsFiles(t *testing.T) {
+	ours, others := issued(t, "one"), issued(t, "another")
+	client := Files{CA: ours.CA, Cert: others.Cert, Key: others.Key}
+	conf, addr := loaded(t, client), listen(t, ours)
+	if ask(addr, conf) == nil {
+		t.Fatal("a client of another authority is let in")
+	}
+	next := issued(t, "one")
+	replace(t, map[File]File{client.Cert: next.Cert, client.Key: next.Key})
+	if err := ask(addr, conf); err != nil {
+		t.Error(err)
+	}
+}
+
+// loaded is the client that files make.
+func loaded(t *testing.T, f Files) *tls.Config {
+	t.Helper()
+	conf, err := f.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conf
+}
+
+// listen serves until the test ends, and returns where.
+func listen(t *testing.T, f Files) string {
+	t.Helper()
+	conf, err := f.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
+	go s.Serve(ln)
+	t.Cleanup(func() { s.Close() })
+	return ln.Addr().String()
+}
+
+// ask makes one request on a connection of its own.
+func ask(addr string, conf *tls.Config) error {
 	tr := &http.Transport{TLSClientConfig: conf}
 	defer tr.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: tr}).Get(s.URL)
+	resp, err := (&http.Client{Transport: tr}).Get("https://" + addr)
 	if err == nil {
 		resp.Body.Close()
 	}
 	return err
-}
-
-// What is read is what the file holds at that moment: whoever wants new certificates
-// calls again.
-func TestReadAnew(t *testing.T) {
-	f, next := issued(t, "one"), issued(t, "one")
-	before, err := f.Server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for from, to := range map[string]string{next.Cert.Path: f.Cert.Path, next.Key.Path: f.Key.Path} {
-		if err := os.Rename(from, to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	after, err := f.Server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if reflect.DeepEqual(before.Certificates[0].Certificate, after.Certificates[0].Certificate) {
-		t.Error("the certificate of before")
-	}
 }

@@ -31,7 +31,8 @@ func newDoor(c Config, log *slog.Logger) (*door, error) {
 	return d, d.load(c)
 }
 
-// load reads the certificates anew; those in use stay if they cannot be read.
+// load reads the certificates at once, so that whoever asks for it hears what is wrong
+// with them; those in use stay then. Files that are replaced are read without it.
 func (d *door) load(c Config) error {
 	if c.APICertFile == "" && c.APIKeyFile == "" && c.APICAFile == "" {
 		return nil
@@ -44,13 +45,11 @@ func (d *door) load(c Config) error {
 		CA:   tlsfile.File{Setting: "api_cafile", Path: c.APICAFile},
 		Cert: tlsfile.File{Setting: "api_certfile", Path: c.APICertFile},
 		Key:  tlsfile.File{Setting: "api_keyfile", Path: c.APIKeyFile},
+		Log:  d.log,
 	}.Server()
 	if err != nil {
 		return err
 	}
-	// A session that is taken up again would bring a certificate along that
-	// nobody looks at any more.
-	config.SessionTicketsDisabled = true
 	d.config.Store(config)
 	return nil
 }
@@ -102,8 +101,10 @@ func (d *door) guard(ln net.Listener, plainLoopback bool) (net.Listener, error) 
 		return ln, nil
 	case d.config.Load() != nil:
 		return tls.NewListener(ln, &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return d.config.Load(), nil },
+			MinVersion: tls.VersionTLS12,
+			GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				return d.config.Load().GetConfigForClient(hello)
+			},
 		}), nil
 	case plainLoopback && addr.IP.IsLoopback():
 		return ln, nil

@@ -13,5 +13,6 @@ func (d *Daemon) storeTLS() (*tls.Config, error) {
 		CA:   tlsfile.File{Setting: "etcd_cafile", Path: d.cfg.EtcdCAFile},
 		Cert: tlsfile.File{Setting: "etcd_certfile", Path: d.cfg.EtcdCertFile},
 		Key:  tlsfile.File{Setting: "etcd_keyfile", Path: d.cfg.EtcdKeyFile},
+		Log:  d.log,
 	}.Client()
 }

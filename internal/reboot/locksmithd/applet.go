@@ -95,7 +95,7 @@ func (p *program) run(ctx context.Context) error {
 		level = slog.LevelDebug
 	}
 	log := logx.New(p.env.Stderr, level)
-	client, err := p.cfg.client()
+	client, err := p.cfg.client(log)
 	if err != nil {
 		return err
 	}

@@ -67,11 +67,12 @@ func (c Config) checkDoor() error {
 }
 
 // client is the way to the store; it connects with the first request.
-func (c Config) client() (*keys.Client, error) {
+func (c Config) client(log *slog.Logger) (*keys.Client, error) {
 	conf, err := tlsfile.Files{
 		CA:   tlsfile.File{Setting: "etcd_cafile", Path: c.CAFile},
 		Cert: tlsfile.File{Setting: "etcd_certfile", Path: c.CertFile},
 		Key:  tlsfile.File{Setting: "etcd_keyfile", Path: c.KeyFile},
+		Log:  log,
 	}.Client()
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (c Config) door(client *keys.Client, log *slog.Logger) ([]lifecycle.Part, e
 	if !c.serves() {
 		return nil, nil
 	}
-	conf, err := c.doorTLS()
+	conf, err := c.doorTLS(log)
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +105,12 @@ func (c Config) door(client *keys.Client, log *slog.Logger) ([]lifecycle.Part, e
 }
 
 // doorTLS is how the listener is secured; nil: not at all.
-func (c Config) doorTLS() (*tls.Config, error) {
+func (c Config) doorTLS(log *slog.Logger) (*tls.Config, error) {
 	return tlsfile.Files{
 		CA:   tlsfile.File{Setting: "fleetlock_cafile", Path: c.FleetLockCAFile},
 		Cert: tlsfile.File{Setting: "fleetlock_certfile", Path: c.FleetLockCertFile},
 		Key:  tlsfile.File{Setting: "fleetlock_keyfile", Path: c.FleetLockKeyFile},
+		Log:  log,
 	}.Server()
 }
 

@@ -102,6 +102,52 @@ func TestDoorCertificates(t *testing.T) {
 	}
 }
 
+// A certificate that is renewed is shown to whoever comes next: the daemon is not started
+// again. Files that are half written change nothing.
+func TestDoorShowsRenewedCertificate(t *testing.T) {
+	a, err := kvtest.NewAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func() (cert, key string) {
+		t.Helper()
+		if cert, key, err = a.Issue("m1"); err != nil {
+			t.Fatal(err)
+		}
+		return cert, key
+	}
+	cfg := Defaults()
+	cfg.FleetLockListen, cfg.FleetLockCAFile = "127.0.0.1:0", a.CA()
+	cfg.FleetLockCertFile, cfg.FleetLockKeyFile = issue()
+	addr := openDoor(t, cfg)
+	shown := func() int64 {
+		t.Helper()
+		pair, err := tls.LoadX509KeyPair(cfg.FleetLockCertFile, cfg.FleetLockKeyFile)
+		conf := &tls.Config{RootCAs: a.Pool}
+		if err == nil {
+			conf.Certificates = []tls.Certificate{pair}
+		}
+		conn, err := tls.Dial("tcp", addr, conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	first := shown()
+	issue()
+	renewed := shown()
+	if renewed == first {
+		t.Error("the certificate of before is shown")
+	}
+	if err := os.Truncate(cfg.FleetLockCertFile, 100); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(); got != renewed {
+		t.Errorf("half a certificate: number %d is shown, not %d", got, renewed)
+	}
+}
+
 // A client that sends its header, or reads its answer, a byte now and then is cut off.
 func TestDoorIsHeldUpByNobody(t *testing.T) {
 	s := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
