@@ -52,6 +52,7 @@ func (u *svc) status() unit.Status {
 	if u.bad != nil {
 		st.Load = "bad-setting"
 	}
+	_, _, st.Job = u.s.queue.Job(u.name)
 	text, path := u.s.file(u.name)
 	st.Fragment = path
 	st.NeedReload = m.State != service.Dead && text != u.text

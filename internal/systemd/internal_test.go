@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func TestFate(t *testing.T) {
 	const before, after = false, true
 	for _, tt := range []struct {
 		kind   unit.Kind
-		active string
+		active string // and a word after it: there is a job
 		fresh  bool
 		result string
 		want   unit.Result // "" cannot be told: send it again
@@ -34,12 +35,15 @@ func TestFate(t *testing.T) {
 		{unit.Restart, "active", after, "success", unit.Done},
 		{unit.Restart, "active", before, "success", ""},
 		{unit.Restart, "failed", after, "exit-code", unit.Failed},
+		{unit.Restart, "inactive job", after, "success", ""},
+		{unit.Restart, "failed job", after, "timeout", ""},
 		{unit.Stop, "inactive", before, "success", unit.Done},
 		{unit.Stop, "failed", after, "timeout", unit.Done},
 		{unit.Stop, "deactivating", after, "success", ""},
 		{unit.Stop, "active", before, "success", ""},
 	} {
-		st := unit.Status{Active: tt.active, Result: tt.result}
+		active, _, job := strings.Cut(tt.active, " ")
+		st := unit.Status{Active: active, Result: tt.result, Job: job}
 		if got, ok := fate(tt.kind, st, tt.fresh); got != tt.want || ok != (tt.want != "") {
 			t.Errorf("%s, unit %s, fresh %t: %q, %t; want %q", tt.kind, tt.active, tt.fresh, got, ok, tt.want)
 		}

@@ -154,8 +154,8 @@ func fate(kind unit.Kind, st unit.Status, fresh bool) (unit.Result, bool) {
 	switch {
 	case kind == unit.Stop && down:
 		return unit.Done, true
-	case kind == unit.Stop:
-		return "", false
+	case kind == unit.Stop, st.Job:
+		return "", false // a restart is down between its halves, or has failed to stop
 	case st.Active == "active" && (kind == unit.Start || fresh):
 		return unit.Done, true
 	case st.Active == "failed" && fresh:

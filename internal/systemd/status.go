@@ -172,7 +172,7 @@ func askAll(names []string, ask func(string) (unit.Status, error)) ([]unit.Statu
 
 // known returns what statusOf needs of a unit that is listed.
 func (b *bus) known(ctx context.Context, name string, r row) (map[string]dbus.Variant, error) {
-	props := map[string]dbus.Variant{}
+	props := map[string]dbus.Variant{"Job": dbus.MakeVariant([]any{r.Job, r.JobPath})}
 	for property, value := range map[string]string{
 		"Description": r.Description, "LoadState": r.Load, "ActiveState": r.Active, "SubState": r.Sub,
 	} {
@@ -265,10 +265,17 @@ func statusOf(name string, props map[string]dbus.Variant) unit.Status {
 	if st.Load == "" {
 		st.Load, st.Active, st.Sub = "not-found", "inactive", "dead"
 	}
+	st.Job = hasJob(props)
 	if us := get[uint64](props, entered[st.Active]); us != 0 {
 		st.Since = time.UnixMicro(int64(us))
 	}
 	return st
+}
+
+// hasJob reads the property that is the unit's job: its number, 0 for none, and its path.
+func hasJob(props map[string]dbus.Variant) bool {
+	job := get[[]any](props, "Job")
+	return len(job) > 0 && job[0] != uint32(0)
 }
 
 // changedAt is when the unit's active state last changed, on the clock of monotonic;

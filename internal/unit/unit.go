@@ -34,6 +34,9 @@ type Status struct {
 	Fragment    string    // path of the unit file, "" if there is none
 	NeedReload  bool      // the file on disk is not the one that is loaded
 	Restarts    int       // automatic restarts since it was started by a job
+	// Job is set while a job for the unit is queued or under way: its state may be
+	// that of before, or one between stop and start.
+	Job bool
 }
 
 // Kind is what a job does to a unit.

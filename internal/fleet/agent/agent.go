@@ -274,6 +274,9 @@ func (a *Agent) idle() time.Duration {
 	if !a.more.IsZero() {
 		wait = min(wait, a.more.Sub(now))
 	}
+	if len(a.unsettled()) > 0 {
+		wait = min(wait, firstRetry) // that a job has ended is no change of state
+	}
 	for _, u := range a.units {
 		if !u.retryAt.IsZero() {
 			wait = min(wait, u.retryAt.Sub(now))

@@ -438,6 +438,56 @@ func TestKilledAfterSending(t *testing.T) {
 		killed(b, func() { b.store.place("a.service", two, model.Launched) })
 		b.expect("a.service", "active", 2)
 	})
+	// The restart is seen in each of its parts: the new text has been sent to run and
+	// does not run yet.
+	for _, c := range []struct {
+		part   string
+		script unitfake.Script
+	}{
+		{"stopping", unitfake.Script{StopTakes: time.Minute}},
+		{"down", unitfake.Script{RestTakes: time.Minute}},
+		{"starting", unitfake.Script{StartTakes: time.Minute}},
+	} {
+		scenario(t, "a restart is not over while the unit is "+c.part, func(b *bench) {
+			b.store.place("a.service", one, model.Launched)
+			b.after(time.Second)
+			b.units.Script("a.service", c.script)
+			b.deaf = true
+			b.stop()
+			b.start()
+			b.store.roll("a.service", two+"[X-Fleet]\nHealthyTimeout=5min\n")
+			b.after(time.Second)
+			b.stop()
+			b.deaf = false
+			b.start()
+			b.after(30 * time.Second)
+			b.judged("a.service", model.Waiting, "it is being started")
+			b.after(29500 * time.Millisecond)
+			b.expect("a.service", "active", 2)
+			b.judged("a.service", model.Waiting, "")
+			b.after(5 * time.Second)
+			b.judged("a.service", model.Good, "active for 1s")
+			b.expect("a.service", "active", 2)
+		})
+	}
+	scenario(t, "what has been down before is not good while its restart is under way", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.store.gen = b.store.rev // nobody asks for a start
+		b.units.Script("a.service", unitfake.Script{RestTakes: time.Minute, Start: unit.Failed})
+		b.deaf = true
+		b.stop()
+		b.start()
+		b.store.roll("a.service", two)
+		b.after(time.Second)
+		b.stop()
+		b.deaf = false
+		b.start()
+		b.after(30 * time.Second)
+		b.judged("a.service", model.Waiting, "it is being started")
+		b.after(time.Minute)
+		b.judged("a.service", model.Bad, "it failed")
+	})
 	scenario(t, "a start that never arrived is sent again", func(b *bench) {
 		b.units.Script("a.service", unitfake.Script{StartErr: errors.New("lost on the way")})
 		killed(b, func() { b.store.place("a.service", one, model.Launched) })

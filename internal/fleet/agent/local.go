@@ -86,7 +86,8 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 		DoneState:  d.State,
 		DoneHash:   d.Hash,
 		// A unit whose status is not known may be running: nothing is done to it.
-		Busy:      u.job != nil || !u.retryAt.IsZero() || !u.known || u.fenced || u.ejected,
+		// So may one be on its way that an earlier run of the agent has sent a job for.
+		Busy:      d.Sent != (sent{}) || u.job != nil || !u.retryAt.IsZero() || !u.known || u.fenced || u.ejected,
 		Singleton: u.rule.singleton,
 		Claim:     u.leave.state,
 		Refused:   d.Refused,

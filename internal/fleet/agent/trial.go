@@ -136,7 +136,7 @@ func (a *Agent) judgeOne(ctx context.Context, name string, u *local, now time.Ti
 // facts is what is known of the copy on trial.
 func (a *Agent) facts(name string, u *local, now time.Time) health.Facts {
 	t, d, s := u.trial, a.memory.Units[name], u.status
-	carriedOut := d.Gen >= t.gen && u.job == nil
+	carriedOut := d.Gen >= t.gen && u.job == nil && d.Sent == (sent{})
 	f := health.Facts{
 		Begun: t.begun, Oneshot: t.oneshot, Trouble: u.message,
 		Started:   carriedOut && d.Hash == t.hash,

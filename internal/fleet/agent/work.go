@@ -25,7 +25,7 @@ const installers = 8
 // job: the rest follows when the jobs have ended.
 func (a *Agent) work(ctx context.Context) {
 	a.ask(ctx, a.unknown()...)
-	a.settle()
+	a.settle(ctx)
 	for range maxRounds {
 		steps := a.gathered(a.plan())
 		if len(steps) == 0 || ctx.Err() != nil {
@@ -153,12 +153,14 @@ func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step
 }
 
 // settle finds out what became of jobs that an earlier run of the agent sent and did
-// not see the end of.
-func (a *Agent) settle() {
+// not see the end of. As long as there is a job for a unit, its state says nothing: it
+// may be that of the copy before, or the unit is down between stop and start.
+func (a *Agent) settle(ctx context.Context) {
 	a.settleGuarded()
+	a.ask(ctx, a.unsettled()...)
 	for name, d := range a.memory.Units {
 		u := a.local(name)
-		if d.Sent == (sent{}) || u.job != nil || !u.known {
+		if d.Sent == (sent{}) || u.job != nil || !u.known || u.status.Job {
 			continue
 		}
 		if stamp(u.status.Since) != d.Sent.Since {
@@ -168,6 +170,18 @@ func (a *Agent) settle() {
 		d.Sent = sent{}
 		a.memory.set(name, d)
 	}
+}
+
+// unsettled is the units that had a job when they were last heard of, which an earlier
+// run of the agent may have sent.
+func (a *Agent) unsettled() []string {
+	var out []string
+	for name, d := range a.memory.Units {
+		if u := a.local(name); d.Sent != (sent{}) && u.job == nil && u.status.Job {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // intent is what will have been carried out for a unit once its job has ended.

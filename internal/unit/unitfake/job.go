@@ -86,33 +86,43 @@ func (m *Manager) begin(ctx context.Context, j unit.Job) *job {
 	return b
 }
 
-// work carries the job out, now or after the time that the script says.
+// work carries the job out, now or after the times that the script says.
 func (m *Manager) work(u *fakeUnit, b *job, s Script) {
 	u.replaceJob(b)
-	takes := s.StartTakes
-	switch b.job.Kind {
-	case unit.Stop:
-		takes = s.StopTakes
-		if u.loaded() && u.st.Active != "failed" {
-			m.set(u, "deactivating", "stop-sigterm", u.st.Result)
-		}
-	case unit.Restart:
-		takes += s.StopTakes
+	up := u.loaded() && u.st.Active != "failed"
+	finish := func() { m.finish(u, b, s) }
+	start := func() {
 		u.load()
 		m.set(u, "activating", cmp.Or(s.StartSub, "start"), "success")
-	case unit.Start:
-		u.load()
-		m.set(u, "activating", cmp.Or(s.StartSub, "start"), "success")
+		m.later(u, b, s.StartTakes, finish)
 	}
+	if up && b.job.Kind != unit.Start {
+		m.set(u, "deactivating", "stop-sigterm", u.st.Result)
+	}
+	switch {
+	case b.job.Kind == unit.Stop:
+		m.later(u, b, s.StopTakes, finish)
+	case b.job.Kind == unit.Restart && up:
+		m.later(u, b, s.StopTakes, func() {
+			m.set(u, "inactive", "dead", "success")
+			m.later(u, b, s.RestTakes, start)
+		})
+	default:
+		start()
+	}
+}
+
+// later goes on with a job after a time, unless it has been replaced.
+func (m *Manager) later(u *fakeUnit, b *job, takes time.Duration, next func()) {
 	if takes <= 0 {
-		m.finish(u, b, s)
+		next()
 		return
 	}
 	b.timer = time.AfterFunc(takes, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if u.job == b {
-			m.finish(u, b, s)
+			next()
 		}
 	})
 }

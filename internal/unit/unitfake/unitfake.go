@@ -30,6 +30,9 @@ var ErrLost = errors.New("connection to the init system lost")
 type Script struct {
 	StartTakes time.Duration
 	StopTakes  time.Duration
+	// RestTakes is how long a restart of a unit that runs leaves it down: its start
+	// waits for another unit's.
+	RestTakes time.Duration
 	// StartSub is the sub-state while the unit starts; "" is start.
 	StartSub string
 	// Start is the result of start jobs; "" means done. After any other result the
@@ -280,6 +283,7 @@ func (m *Manager) status(name string) unit.Status {
 		text = u.text
 	}
 	st.Load = "loaded"
+	st.Job = u.job != nil
 	st.Description = description(name, text)
 	if u.installed {
 		st.Fragment = "/run/fake/" + name

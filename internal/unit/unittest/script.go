@@ -54,7 +54,7 @@ import (
 //	signal FILE SIGNAL              send a signal to the processes whose PID is in the file
 //
 // Fields: load, result, exit, restarts (N, or N+ for at least N), pid (yes, no,
-// same, new), reload (yes, no), fragment (yes, no), desc.
+// same, new), reload (yes, no), fragment (yes, no), job (yes, no), desc.
 type script struct {
 	file  string
 	about []string
@@ -391,6 +391,8 @@ func (p *player) field(st unit.Status, field, value string) (string, error) {
 		return yesNo(st.NeedReload), nil
 	case "fragment":
 		return yesNo(st.Fragment != ""), nil
+	case "job":
+		return yesNo(st.Job), nil
 	}
 	return "", fmt.Errorf("no field %q", field)
 }
