@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -27,6 +28,32 @@ func (r *Registry) Uncordon(ctx context.Context, machine string) error {
 
 func (r *Registry) cordon(machine string) string {
 	return r.key(Key{Kind: KindCordon, Machine: machine})
+}
+
+// ForgetRemoved deletes dynamic metadata values of a machine that were removed and mask
+// nothing. Where one of them has been set meanwhile, some are left as they are.
+func (r *Registry) ForgetRemoved(ctx context.Context, machine string, keys []string) error {
+	var ops []clientv3.Op
+	for _, key := range keys {
+		ops = append(ops, clientv3.OpDelete(r.key(Key{Kind: KindMetadata, Machine: machine, Meta: key})))
+	}
+	return inParts(r, ops, opSize, func(batch []clientv3.Op) error {
+		var still []clientv3.Cmp
+		for _, op := range batch {
+			still = append(still, clientv3.Compare(clientv3.Value(string(op.KeyBytes())), "=", ""))
+		}
+		_, err := r.txn(ctx, "forget removed metadata of machine "+machine, still, batch, nil)
+		return err
+	})
+}
+
+// ConfiguredMetadata returns what a machine that is present says of itself, without what
+// was set of it from outside; false: it is not present.
+func (v *View) ConfiguredMetadata(machine string) (configured map[string]string, present bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	p, present := v.machines[machine]
+	return maps.Clone(p.Metadata), present
 }
 
 // ErrNoRoll means that no roll of that group is going on.

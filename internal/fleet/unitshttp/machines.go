@@ -84,6 +84,7 @@ const (
 	maxMetadataKey   = 128
 	maxMetadataValue = 1024
 	maxMetadata      = 128
+	maxKeptMetadata  = 2 * maxMetadata // with those removed while it is away
 )
 
 // patchMachines sets dynamic metadata. All operations are checked before the first
@@ -99,14 +100,23 @@ func (s *Server) patchMachines(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.roomFor(ctx, ops); err != nil {
+		needless, err := s.settled(ctx, ops)
+		if err != nil {
 			return nil, err
 		}
 		var done []act
 		for _, op := range ops {
 			done = append(done, act{machine: op.Machine, what: "metadata " + op.Key + "=" + op.Value})
 		}
-		return done, s.Store.SetMetadata(ctx, ops)
+		if err := s.Store.SetMetadata(ctx, ops); err != nil {
+			return done, err
+		}
+		for machine, keys := range needless {
+			if err := s.Store.ForgetRemoved(ctx, machine, keys); err != nil {
+				s.Log.Warn("removed metadata is kept until the next change", "machine", machine, "err", err)
+			}
+		}
+		return done, nil
 	})
 	if err != nil {
 		return err
@@ -184,15 +194,16 @@ func valueProblems(value string) (wrong []string) {
 	return wrong
 }
 
-// roomFor refuses what would leave a machine with too many values. Two requests at
-// once may exceed the limit together.
-func (s *Server) roomFor(ctx context.Context, ops []registry.MetadataOp) error {
+// settled judges what operations would leave behind, and refuses too many values of a
+// machine. It returns by machine which removed keys then hide nothing. Two requests at once
+// may exceed the limit together.
+func (s *Server) settled(ctx context.Context, ops []registry.MetadataOp) (needless map[string][]string, err error) {
 	if len(ops) == 0 {
-		return nil
+		return nil, nil
 	}
 	v, err := s.Store.ReadMachines(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	after := map[string]map[string]string{}
 	for _, op := range ops {
@@ -202,15 +213,43 @@ func (s *Server) roomFor(ctx context.Context, ops []registry.MetadataOp) error {
 		after[op.Machine][op.Key] = op.Value
 	}
 	var bad problems
+	needless = map[string][]string{}
 	for _, machine := range slices.Sorted(maps.Keys(after)) {
-		before := len(v.DynamicMetadata(machine))
-		if n := len(after[machine]); n > maxMetadata && n > before {
-			bad = append(bad, fleet.Problem{Message: fmt.Sprintf("machine %s would have %d values of metadata set from outside, those removed among them: at most %d",
-				machine, n, maxMetadata)})
+		configured, present := v.ConfiguredMetadata(machine)
+		if wrong := tooMany(v.DynamicMetadata(machine), after[machine], present); wrong != "" {
+			bad = append(bad, fleet.Problem{Message: "machine " + machine + wrong})
+		}
+		for key, value := range after[machine] {
+			if _, hides := configured[key]; value == "" && present && !hides {
+				needless[machine] = append(needless[machine], key)
+			}
 		}
 	}
 	if len(bad) > 0 {
-		return bad
+		return nil, bad
 	}
-	return nil
+	return needless, nil
+}
+
+// tooMany says what is too much of a machine's metadata after a change, if the change made
+// it more. Values that were removed count of a machine that is away alone: nobody knows
+// whether they hide a configured one.
+func tooMany(before, after map[string]string, present bool) string {
+	switch set := values(after); {
+	case set > maxMetadata && set > values(before):
+		return fmt.Sprintf(" would have %d values of metadata set from outside: at most %d", set, maxMetadata)
+	case !present && len(after) > maxKeptMetadata && len(after) > len(before):
+		return fmt.Sprintf(" is away, and %d keys of its metadata would be kept, those removed among them: at most %d", len(after), maxKeptMetadata)
+	}
+	return ""
+}
+
+// values counts what has not been removed.
+func values(of map[string]string) (n int) {
+	for _, value := range of {
+		if value != "" {
+			n++
+		}
+	}
+	return n
 }
