@@ -180,32 +180,37 @@ func (r *Registry) AwaitVacancy(ctx context.Context, c Candidate, fresh bool) er
 		case len(resp.Kvs) == 0:
 			return nil
 		}
-		retry.Reset()
 		if fresh && c.succeeds(resp.Kvs[0].Value) {
 			r.endTerm(ctx, resp.Kvs[0].CreateRevision)
 			fresh = false
 			continue
 		}
-		r.awaitChange(ctx, key, resp.Header.Revision+1)
+		r.awaitChange(ctx, key, resp.Header.Revision+1, &retry)
 	}
 }
 
 // Campaign makes this machine's engine the leader for as long as the lease lives. The
-// error is ErrLed if another was first, or ctx's: a store that is away is waited for.
+// error is ErrLed if another was first, ErrLeaseLost if the lease is no more, what the
+// store says if it says no, or ctx's: a store that is away is waited for.
 func (r *Registry) Campaign(ctx context.Context, lease Lease, c Candidate) (Leadership, error) {
 	key := r.key(Key{Kind: KindLeader})
+	const doing = "ask for the engine's lead"
 	rec := leaderRecord{MachineID: c.Machine, Version: 1, Instance: c.Instance, Boot: c.Boot}
 	put := clientv3.OpPut(key, string(encode(rec)), clientv3.WithLease(lease.id))
 	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for {
-		resp, err := r.txn(ctx, "ask for the engine's lead", []clientv3.Cmp{absent}, []clientv3.Op{put}, []clientv3.Op{clientv3.OpGet(key)})
+		resp, err := r.txn(ctx, doing, []clientv3.Cmp{absent}, []clientv3.Op{put}, []clientv3.Op{clientv3.OpGet(key)})
 		switch {
 		case ctx.Err() != nil:
 			return Leadership{}, ctx.Err()
-		case err != nil:
+		case errors.Is(err, ErrAway):
 			retry.Wait(ctx)
 			continue
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			return Leadership{}, fmt.Errorf("%s: %w", doing, ErrLeaseLost)
+		case err != nil:
+			return Leadership{}, err
 		case resp.Succeeded:
 			return Leadership{createRev: resp.Header.Revision}, nil
 		}
@@ -228,16 +233,22 @@ func (r *Registry) endTerm(ctx context.Context, createRev int64) {
 	}
 }
 
-// awaitChange returns at the first event of a key from a revision on, or when the
-// watch ends for whatever reason: the caller looks again.
-func (r *Registry) awaitChange(ctx context.Context, key string, from int64) {
+// awaitChange returns at the first event of a key from a revision on, or a while after
+// the watch has ended for whatever reason: the caller looks again. A member that has lost
+// its cluster ends watches at once, while another one may answer what is read.
+func (r *Registry) awaitChange(ctx context.Context, key string, from int64, retry *Backoff) {
 	watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	for w := range r.client.Watch(watch, key, clientv3.WithRev(from)) {
-		if len(w.Events) > 0 || w.Err() != nil {
+		if len(w.Events) > 0 {
+			retry.Reset()
 			return
 		}
+		if w.Err() != nil {
+			break
+		}
 	}
+	retry.Wait(ctx)
 }
 
 // TakenError means that another machine is present under the same id.
@@ -309,8 +320,7 @@ func (r *Registry) Displaced(ctx context.Context, lease Lease, machine string) (
 			}
 			return &p, nil
 		}
-		retry.Wait(ctx)
-		r.awaitChange(ctx, r.key(k), resp.Header.Revision+1)
+		r.awaitChange(ctx, r.key(k), resp.Header.Revision+1, &retry)
 	}
 }
 

@@ -129,7 +129,7 @@ func (r *Registry) AwaitAsk(ctx context.Context, id string) error {
 		case resp.Count == 0:
 			return nil
 		default:
-			r.awaitChange(ctx, key, resp.Header.Revision+1)
+			r.awaitChange(ctx, key, resp.Header.Revision+1, &retry)
 		}
 	}
 	return ctx.Err()

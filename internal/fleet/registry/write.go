@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flotilla/internal/fleet/model"
@@ -137,7 +139,7 @@ func (r *Registry) WriteSchedule(ctx context.Context, l Leadership, ds []sched.D
 		}
 		at, err := r.leaderTxn(ctx, "write the schedule", when, then)
 		if err == nil {
-			rev = at
+			rev = max(rev, at)
 			written(batch)
 		}
 		return err
@@ -160,19 +162,30 @@ func (r *Registry) scheduleOp(d sched.Decision) (clientv3.Cmp, clientv3.Op, erro
 	return guard, clientv3.Op{}, fmt.Errorf("%w %q for unit %s", errUnknownKind, d.Op, d.Entry.Unit)
 }
 
-// leaderTxn commits a transaction whose first guard is the leadership.
+// leaderTxn commits a transaction whose first guard is the leadership. It returns the
+// revision of what has changed by it, 0 if nothing has: that of the store may be one that
+// others have made, of which no view of ours hears.
 func (r *Registry) leaderTxn(ctx context.Context, doing string, when []clientv3.Cmp, then []clientv3.Op) (int64, error) {
 	resp, err := r.txn(ctx, doing, when, then, []clientv3.Op{clientv3.OpTxn(when[:1], nil, nil)})
 	if err != nil {
 		return 0, err
 	}
 	switch {
+	case resp.Succeeded && !effective(resp):
+		return 0, nil
 	case resp.Succeeded:
 		return resp.Header.Revision, nil
 	case !resp.Responses[0].GetResponseTxn().Succeeded:
 		return 0, fmt.Errorf("%s: %w", doing, ErrNotLeader)
 	}
 	return 0, fmt.Errorf("%s: %w", doing, ErrStale)
+}
+
+// effective reports whether a transaction has put or deleted anything.
+func effective(resp *clientv3.TxnResponse) bool {
+	return slices.ContainsFunc(resp.Responses, func(op *etcdserverpb.ResponseOp) bool {
+		return op.GetResponsePut() != nil || op.GetResponseDeleteRange().GetDeleted() > 0
+	})
 }
 
 // Notes is what an engine says of its decisions.
