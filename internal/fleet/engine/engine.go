@@ -13,6 +13,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -79,27 +80,37 @@ func (e *Engine) Stats() *Stats { return &e.stats }
 // Run takes part until ctx is done: it waits for the lead, leads while it has it,
 // and gives it back at the end so that another leads at once.
 func (e *Engine) Run(ctx context.Context) {
-	fresh := true
+	fresh, said := true, ""
+	retry := registry.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for e.store.AwaitVacancy(ctx, e.cfg.Candidate, fresh) == nil {
-		if e.lead(ctx) {
-			fresh = false
+		err := e.lead(ctx)
+		switch {
+		case err == nil:
+			fresh, said = false, ""
+			retry.Reset()
+			continue
+		case errors.Is(err, registry.ErrLed), errors.Is(err, registry.ErrLeaseLost), errors.Is(err, context.Canceled):
+		case err.Error() != said:
+			said = err.Error()
+			e.log.Warn("nobody leads, and this engine cannot, trying again", "err", err)
 		}
+		retry.Wait(ctx)
 	}
 }
 
-// lead takes the lead if nobody else is sooner, and returns when it has not got it, or
-// has it no more. It reports whether it has led. The lease is asked for here: those that
-// wait hold none, so that a store that rests renews one for all engines.
-func (e *Engine) lead(ctx context.Context) (led bool) {
+// lead takes the lead if nobody else is sooner, and returns when it has it no more; the
+// error is why it has not got it. The lease is asked for here: those that wait hold none,
+// so that a store that rests renews one for all engines.
+func (e *Engine) lead(ctx context.Context) (err error) {
 	ctx, over := context.WithCancel(ctx)
 	defer over()
+	err = context.Canceled // if it ends before a lease is granted
 	e.store.Hold(ctx, e.cfg.Lease, true, func(held context.Context, lease registry.Lease) {
 		defer over()
-		term, err := e.store.Campaign(held, lease, e.cfg.Candidate)
-		if err != nil {
+		var term registry.Leadership
+		if term, err = e.store.Campaign(held, lease, e.cfg.Candidate); err != nil {
 			return
 		}
-		led = true
 		e.log.Info("Engine leadership acquired", "machine", model.ShortID(e.cfg.Candidate.Machine))
 		e.stats.leader(time.Now())
 		defer e.stats.leader(time.Time{})
@@ -108,5 +119,5 @@ func (e *Engine) lead(ctx context.Context) (led bool) {
 			e.log.Info("Engine leadership lost")
 		}
 	})
-	return led
+	return err
 }

@@ -115,7 +115,9 @@ func (f *fake) Hold(ctx context.Context, _ time.Duration, _ bool, run func(conte
 	run(ctx, registry.Lease{})
 }
 
-func (f *fake) AwaitVacancy(ctx context.Context, _ registry.Candidate, _ bool) error { return ctx.Err() }
+func (f *fake) AwaitVacancy(ctx context.Context, _ registry.Candidate, _ bool) error {
+	return ctx.Err()
+}
 
 func (f *fake) Campaign(context.Context, registry.Lease, registry.Candidate) (registry.Leadership, error) {
 	return registry.Leadership{}, nil
