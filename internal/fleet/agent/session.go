@@ -26,21 +26,21 @@ func (s *session) begin(held context.Context, lease registry.Lease) {
 	s.changed = make(chan struct{})
 }
 
-// wait returns the lease when there is one, with a context that ends with it or with
-// ctx; false: ctx is done.
-func (s *session) wait(ctx context.Context) (registry.Lease, context.Context, bool) {
+// wait returns the lease when there is one, with a context that ends with it, with ctx or
+// with release, which is to be called; false: ctx is done, and there is nothing to release.
+func (s *session) wait(ctx context.Context) (lease registry.Lease, both context.Context, release func(), ok bool) {
 	for {
 		s.mu.Lock()
 		lease, held, changed := s.lease, s.held, s.changed
 		s.mu.Unlock()
 		if held != nil && held.Err() == nil && ctx.Err() == nil {
 			both, cancel := context.WithCancel(ctx)
-			context.AfterFunc(held, cancel)
-			return lease, both, true
+			forget := context.AfterFunc(held, cancel)
+			return lease, both, func() { forget(); cancel() }, true
 		}
 		select {
 		case <-ctx.Done():
-			return registry.Lease{}, nil, false
+			return registry.Lease{}, nil, nil, false
 		case <-changed:
 		}
 	}

@@ -93,8 +93,11 @@ func (a *Agent) keepSlots(ctx context.Context) {
 // or the next run of the agent that takes it over.
 func (a *Agent) holdSlot(ctx context.Context, name string, n int, waits bool) {
 	for ctx.Err() == nil {
-		lease, lost, ok := a.session.wait(ctx)
-		if ok && a.takeSlot(lost, lease, name, n) {
+		lease, lost, release, ok := a.session.wait(ctx)
+		if !ok {
+			break
+		}
+		if a.takeSlot(lost, lease, name, n) {
 			if waits {
 				a.log.Info("slot taken", "unit", name, "slots", n)
 				a.letGoOn(name)
@@ -105,6 +108,7 @@ func (a *Agent) holdSlot(ctx context.Context, name string, n int, waits bool) {
 			case <-lost.Done():
 			}
 		}
+		release()
 	}
 	if a.ending() {
 		return
@@ -148,14 +152,18 @@ func (a *Agent) freeSlot(name string) {
 	a.inbox.jobs.Go(func() {
 		retry := registry.Backoff{Min: slotLook, Max: slotMaxLook}
 		for {
-			_, held, ok := a.session.wait(a.life)
+			_, held, release, ok := a.session.wait(a.life)
 			if !ok {
 				return
 			}
-			if a.store.FreeSlot(held, name, a.cfg.Presence.ID) == nil {
+			err := a.store.FreeSlot(held, name, a.cfg.Presence.ID)
+			if err != nil {
+				retry.Wait(held)
+			}
+			release()
+			if err == nil {
 				return
 			}
-			retry.Wait(held)
 		}
 	})
 }
