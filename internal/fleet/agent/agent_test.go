@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,12 @@ func (f *fakeStore) TakeSlot(_ context.Context, _ registry.Lease, _, _ string, n
 	}
 	f.slots++
 	return true, nil
+}
+
+func (f *fakeStore) taken() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.slots
 }
 
 func (f *fakeStore) FreeSlot(context.Context, string, string) error {
@@ -277,7 +284,7 @@ func (unguarded) Guard(context.Context, time.Duration, time.Duration, ...string)
 type dog struct {
 	timer  *time.Timer
 	bitten chan struct{} // is closed when it has not been told in time; nil: it never bites
-	hung   bool
+	hung   atomic.Bool
 }
 
 func (d *dog) alive(within time.Duration) {
@@ -298,7 +305,7 @@ type watchedAlarm struct {
 
 func (w watchedAlarm) Wait(ctx context.Context, at time.Duration, wake <-chan struct{}) {
 	w.alarm.Wait(ctx, at, wake)
-	if w.dog.hung {
+	if w.dog.hung.Load() {
 		<-ctx.Done()
 	}
 }

@@ -244,7 +244,7 @@ func TestFenceIsWatched(t *testing.T) {
 			b.store.change(func() { b.store.away = true })
 			proof := time.Now()
 			b.after(hangs)
-			b.dog.hung = true
+			b.dog.hung.Store(true)
 			select {
 			case <-b.dog.bitten:
 			case <-time.After(time.Minute):

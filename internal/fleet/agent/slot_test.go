@@ -39,12 +39,12 @@ func TestSlots(t *testing.T) {
 		b.store.change(func() { b.store.slots = 1 })
 		b.after(5 * time.Second)
 		may(b, true)
-		if b.store.slots != 2 {
-			b.t.Errorf("%d slots are taken", b.store.slots)
+		if n := b.store.taken(); n != 2 {
+			b.t.Errorf("%d slots are taken", n)
 		}
 		b.after(time.Minute) // it is through
-		if b.store.slots != 1 {
-			b.t.Errorf("%d slots are taken", b.store.slots)
+		if n := b.store.taken(); n != 1 {
+			b.t.Errorf("%d slots are taken", n)
 		}
 		may(b, false)
 	})
