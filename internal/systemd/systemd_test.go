@@ -29,7 +29,7 @@ import (
 // there it is the tests that need a systemd.
 func TestOnSystemd(t *testing.T) {
 	if !inside() {
-		t.Log(runOnMachine(t, "-test.run="+chosen(), "-test.v", "-test.timeout=2m"))
+		t.Log(runOnMachine(t, "-test.run="+chosen(), "-test.v", "-test.timeout=6m"))
 		return
 	}
 	t.Run("conformance", func(t *testing.T) {

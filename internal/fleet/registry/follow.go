@@ -94,7 +94,9 @@ func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed fu
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for ctx.Err() == nil {
 		err := r.followOnce(ctx, scope, v, func(c []Change, loaded bool) {
-			retry.Reset()
+			if !loaded { // a watch that ends as soon as it has begun is not to have all read again at once
+				retry.Reset()
+			}
 			bad.report(c)
 			changed(c, loaded)
 		})
