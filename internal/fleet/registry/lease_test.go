@@ -19,7 +19,7 @@ import (
 // unreliable is a way to the store on which a test decides what becomes of transactions.
 type unreliable struct {
 	clientv3.KV
-	gets atomic.Int64
+	asked atomic.Int64
 	// sent is asked before each transaction, answered after it; an error of theirs is
 	// what the caller hears. nil: all is well.
 	sent, answered func() error
@@ -32,11 +32,12 @@ func (u *unreliable) on(r *Registry) *unreliable {
 }
 
 func (u *unreliable) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	u.gets.Add(1)
+	u.asked.Add(1)
 	return u.KV.Get(ctx, key, opts...)
 }
 
 func (u *unreliable) Txn(ctx context.Context) clientv3.Txn {
+	u.asked.Add(1)
 	return &unreliableTxn{way: u, txn: u.KV.Txn(ctx)}
 }
 
@@ -138,7 +139,7 @@ func (deafWatcher) Watch(context.Context, string, ...clientv3.OpOption) clientv3
 	return c
 }
 
-// Whoever waits for the lead, or for the engine, does not besiege a store in which
+// Whoever waits for the lead, for the engine or for changes does not besiege a store in which
 // nothing can be watched.
 func TestWaitingIsNotBusy(t *testing.T) {
 	r := open(t)
@@ -154,6 +155,10 @@ func TestWaitingIsNotBusy(t *testing.T) {
 	}{
 		{"for the lead", func(ctx context.Context) error { return r.AwaitVacancy(ctx, Candidate{Machine: "n"}, true) }},
 		{"for the engine", func(ctx context.Context) error { return r.AwaitAsk(ctx, id) }},
+		{"for changes", func(ctx context.Context) error {
+			r.Follow(ctx, Everything, r.NewView(), func([]Change, bool) {})
+			return ctx.Err()
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			way := (&unreliable{}).on(r)
@@ -163,7 +168,7 @@ func TestWaitingIsNotBusy(t *testing.T) {
 			if err := c.wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
-			if n := way.gets.Load(); n < 2 || n > 10 {
+			if n := way.asked.Load(); n < 2 || n > 10 {
 				t.Errorf("asked %d times in a second", n)
 			}
 		})
