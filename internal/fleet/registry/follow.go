@@ -22,19 +22,10 @@ const (
 // ScheduleOf is the scope of one machine's schedule.
 func ScheduleOf(machine string) string { return "schedule/" + machine + "/" }
 
-// Read returns a view of what the scope holds now; the read is linearizable. The texts
-// of units that the last one of Everything had are not read again.
+// Read returns a view of what the scope holds now; the read is linearizable.
 func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
 	v := r.NewView()
-	if last := r.last.Load(); last != nil {
-		v.known = *last
-	}
 	_, err := r.load(ctx, scope, v)
-	v.known = known{}
-	if err == nil && scope == Everything {
-		// Nobody changes this view any more.
-		r.last.Store(&known{objects: v.objects, desired: v.desired, units: v.units})
-	}
 	return v, err
 }
 

@@ -48,8 +48,7 @@ type Registry struct {
 	timeout   time.Duration
 	log       *slog.Logger
 	link      link
-	narrow    atomic.Bool           // the store takes few operations in one transaction
-	last      atomic.Pointer[known] // what the last Read of Everything held
+	narrow    atomic.Bool // the store takes few operations in one transaction
 }
 
 // Reconnection after the store was away takes at most about a second: gRPC's own

@@ -31,9 +31,9 @@ type View struct {
 	desired  map[string]desired // job/UNIT/target-state
 	restarts map[string]int64   // job/UNIT/restart: its revision
 	units    map[string]model.Unit
-	places   map[string]map[string]model.Placement // unit, machine
+	places   table[model.Placement]
 	unplaced map[string]sched.Unplaced
-	states   map[string]map[string]model.UnitState // unit, machine
+	states   table[model.UnitState]
 	machines map[string]Presence
 	torn     map[string]bool              // units of which a key has changed, while changes are taken over
 	known    known                        // what need not be read again
@@ -77,9 +77,9 @@ func (v *View) clear() {
 	v.desired = map[string]desired{}
 	v.restarts = map[string]int64{}
 	v.units = map[string]model.Unit{}
-	v.places = map[string]map[string]model.Placement{}
+	v.places = table[model.Placement]{}
 	v.unplaced = map[string]sched.Unplaced{}
-	v.states = map[string]map[string]model.UnitState{}
+	v.states = table[model.UnitState]{}
 	v.machines = map[string]Presence{}
 	v.metadata = map[string]map[string]string{}
 	v.cordons = map[string]model.Cordon{}
@@ -101,13 +101,41 @@ type record struct {
 }
 
 // reset replaces everything by what the store of an etcd cluster held at revision
-// rev, which is lower than before when the store is another one now.
+// rev, which is lower than before when the store is another one now. The texts that it
+// had before are not read again.
 func (v *View) reset(records []record, cluster uint64, rev int64) []Change {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.known = known{objects: v.objects, desired: v.desired, units: v.units}
 	v.clear()
 	v.cluster = cluster
-	return v.applyLocked(records, rev)
+	changes := v.applyLocked(records, rev)
+	v.known = known{}
+	return changes
+}
+
+// copied is a view that holds the same, and goes on holding it.
+func (v *View) copied() *View {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := &View{
+		prefix: v.prefix, rev: v.rev, cluster: v.cluster, mark: v.mark, leader: v.leader, hold: v.hold,
+		objects: maps.Clone(v.objects), desired: maps.Clone(v.desired), restarts: maps.Clone(v.restarts),
+		units: maps.Clone(v.units), places: v.places.copied(), unplaced: maps.Clone(v.unplaced),
+		states: v.states.copied(), machines: maps.Clone(v.machines), cordons: maps.Clone(v.cordons),
+		rolls: maps.Clone(v.rolls), asks: maps.Clone(v.asks), gone: maps.Clone(v.gone),
+		metadata: make(map[string]map[string]string, len(v.metadata)), torn: map[string]bool{},
+	}
+	for machine, values := range v.metadata {
+		out.metadata[machine] = maps.Clone(values)
+	}
+	return out
+}
+
+func (v *View) position() position {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return position{cluster: v.cluster, mark: v.mark, rev: v.rev}
 }
 
 // Load makes the view what a registry would be whose keys (below its prefix) have
@@ -193,13 +221,13 @@ func (v *View) set(k Key, r record) error {
 	case KindPlacement:
 		var p model.Placement
 		p, err = decodePlacement(k, r.value, r.rev)
-		put(v.places, k.Unit, k.Machine, p)
+		v.places.put(k.Unit, k.Machine, p)
 	case KindUnplaced:
 		v.unplaced[k.Unit], err = decodeUnplaced(k, r.value)
 	case KindState:
 		var s model.UnitState
 		if s, err = decodeState(k, r.value); err == nil {
-			put(v.states, k.Unit, k.Machine, s)
+			v.states.put(k.Unit, k.Machine, s)
 		}
 	case KindMachine:
 		var p Presence
@@ -252,11 +280,11 @@ func (v *View) remove(k Key) {
 		delete(v.restarts, k.Unit)
 		v.torn[k.Unit] = true
 	case KindPlacement:
-		drop(v.places, k.Unit, k.Machine)
+		v.places.drop(k.Unit, k.Machine)
 	case KindUnplaced:
 		delete(v.unplaced, k.Unit)
 	case KindState:
-		drop(v.states, k.Unit, k.Machine)
+		v.states.drop(k.Unit, k.Machine)
 	case KindMachine:
 		delete(v.machines, k.Machine)
 	case KindMetadata:
@@ -375,7 +403,7 @@ func (v *View) Units() []model.Unit {
 func (v *View) Placements() []model.Placement {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return flat(v.places)
+	return v.places.all()
 }
 
 // Schedule is the entries of a schedule and where they were read.
@@ -399,7 +427,7 @@ func (v *View) marked() bool {
 func (v *View) Schedule() Schedule {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	s := Schedule{Rev: v.rev, Entries: flat(v.places)}
+	s := Schedule{Rev: v.rev, Entries: v.places.all()}
 	if v.mark != "" {
 		s.Store = fmt.Sprintf("%x/%s", v.cluster, v.mark)
 	}
@@ -410,36 +438,36 @@ func (v *View) Schedule() Schedule {
 func (v *View) Placement(unit, machine string) (model.Placement, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	p, ok := v.places[unit][machine]
-	return p, ok
+	return v.places.get(unit, machine)
 }
 
 // PlacementsOf returns the entries for a unit, in order of machine.
 func (v *View) PlacementsOf(unit string) []model.Placement {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return sorted(v.places[unit])
+	return v.places.of(unit)
 }
 
 // States returns all states, in order of unit and machine.
 func (v *View) States() []model.UnitState {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return flat(v.states)
+	return v.states.all()
 }
 
 // StatesOf returns the states of a unit, in order of machine.
 func (v *View) StatesOf(unit string) []model.UnitState {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return sorted(v.states[unit])
+	return v.states.of(unit)
 }
 
 // State returns the state of a unit on a machine, zero if there is none.
 func (v *View) State(unit, machine string) model.UnitState {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return v.states[unit][machine]
+	s, _ := v.states.get(unit, machine)
+	return s
 }
 
 // Unplaced returns why a unit is on no machine; zero if there is no reason.
@@ -572,14 +600,6 @@ func sorted[V any](m map[string]V) []V {
 	out := make([]V, 0, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		out = append(out, m[k])
-	}
-	return out
-}
-
-func flat[V any](m map[string]map[string]V) []V {
-	var out []V
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, sorted(m[k])...)
 	}
 	return out
 }

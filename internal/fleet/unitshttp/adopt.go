@@ -154,7 +154,7 @@ func (s *Server) eject(w http.ResponseWriter, r *http.Request) error {
 
 // holder is the machine that an ordinary unit is on.
 func (s *Server) holder(ctx context.Context, name string) (model.Machine, error) {
-	v, err := s.Store.Read(ctx, registry.Everything)
+	v, err := s.all.Read(ctx)
 	if err != nil {
 		return model.Machine{}, err
 	}

@@ -229,7 +229,7 @@ func (s *Server) planFor(ctx context.Context, body fleet.ApplyRequest) (plan, er
 	if err != nil {
 		return plan{}, err
 	}
-	v, err := s.Store.Read(ctx, registry.Everything)
+	v, err := s.all.Read(ctx)
 	if err != nil {
 		return plan{}, err
 	}
@@ -277,7 +277,7 @@ func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRe
 	}
 	for range maxRaces {
 		var v *registry.View
-		if v, err = s.Store.Read(ctx, registry.Everything); err != nil {
+		if v, err = s.all.Read(ctx); err != nil {
 			return p, err
 		}
 		p = planApply(v, intents, body.Follow)

@@ -16,7 +16,7 @@ import (
 // is known from the events, since the store keeps nothing of a machine that is gone;
 // one that nobody has missed yet counts as away since now.
 func (s *Server) snapshot(ctx context.Context) (*registry.View, sched.Snapshot, error) {
-	v, err := s.Store.Read(ctx, registry.Everything)
+	v, err := s.all.Read(ctx)
 	if err != nil {
 		return nil, sched.Snapshot{}, err
 	}

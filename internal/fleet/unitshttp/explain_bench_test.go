@@ -40,22 +40,39 @@ func (a *api) fill(b *testing.B, machines, units int) {
 }
 
 // What fleetctl why and what-if cost with the largest cluster, the reading of it from
-// the store included: a person waits for the answer.
+// the store included: a person waits for the answer. Who asks first waits for all of it
+// to be read.
 func BenchmarkExplain(b *testing.B) {
-	a := newAPI(b, membertest.Start(b), "/bench/")
-	a.fill(b, 500, 10_000)
+	url := membertest.Start(b)
+	newAPI(b, url, "/bench/").fill(b, 500, 10_000)
+	a := newAPI(b, url, "/bench/")
 	for _, c := range []struct{ name, path, want string }{
 		{"why", "/fleet/v1/units/job100@2000.service/why", `"ok":true`},
 		{"what-if drain", fmt.Sprintf("/fleet/v1/what-if?drain=%032x", 7), `"moves":[`},
 		{"what-if lose", fmt.Sprintf("/fleet/v1/what-if?lose=%032x", 7), `"moves":[`},
 	} {
-		b.Run(c.name, func(b *testing.B) {
+		all := b
+		b.Run(c.name+" first", func(b *testing.B) {
 			for b.Loop() {
-				answer := a.answer("GET", c.path, nil)
-				if !strings.HasPrefix(answer.Name, "200 ") || !strings.Contains(string(answer.Data), c.want) {
-					b.Fatalf("%s: %.200s", answer.Name, answer.Data)
-				}
+				b.StopTimer()
+				a.Store.Close()
+				a = newAPI(all, url, "/bench/")
+				b.StartTimer()
+				a.explain(b, c.path, c.want)
 			}
 		})
+		b.Run(c.name+" again", func(b *testing.B) {
+			for b.Loop() {
+				a.explain(b, c.path, c.want)
+			}
+		})
+	}
+}
+
+func (a *api) explain(b *testing.B, path, want string) {
+	b.Helper()
+	answer := a.answer("GET", path, nil)
+	if !strings.HasPrefix(answer.Name, "200 ") || !strings.Contains(string(answer.Data), want) {
+		b.Fatalf("%s: %.200s", answer.Name, answer.Data)
 	}
 }

@@ -139,7 +139,7 @@ func (s *Server) rolledBack(ctx context.Context, who access.Who, name string, bo
 	if len(wrong) > 0 {
 		return plan{}, version, refuse(http.StatusConflict, "version %d cannot be used: %s", version.Seq, wrong[0])
 	}
-	v, err := s.Store.Read(ctx, registry.Everything)
+	v, err := s.all.Read(ctx)
 	if err != nil {
 		return plan{}, version, err
 	}

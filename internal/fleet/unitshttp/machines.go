@@ -29,7 +29,7 @@ func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) error {
 	}
 	read, sums := s.Store.ReadMachines, map[string]*fleet.Used{}
 	if count {
-		read = func(ctx context.Context) (*registry.View, error) { return s.Store.Read(ctx, registry.Everything) }
+		read = s.all.Read
 	}
 	v, err := read(r.Context())
 	if err != nil {

@@ -111,7 +111,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.Store.Read(r.Context(), registry.Everything)
+	v, err := s.all.Read(r.Context())
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func (s *Server) listRolls(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.Store.Read(r.Context(), registry.Everything)
+	v, err := s.all.Read(r.Context())
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (s *Server) listRolls(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) getRoll(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.Store.Read(r.Context(), registry.Everything)
+	v, err := s.all.Read(r.Context())
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (s *Server) askRoll(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) engine(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.Store.Read(r.Context(), registry.Everything)
+	v, err := s.all.Read(r.Context())
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ type Deps struct {
 type Server struct {
 	cfg    Config
 	routes []route
+	all    *registry.Kept // for what takes more than a unit, or the machines
 	unmet  *unmet
 	Deps
 }
@@ -87,6 +88,9 @@ func New(cfg Config, deps Deps) *Server {
 		cfg.Patience = 3 * time.Second
 	}
 	s := &Server{cfg: cfg, unmet: newUnmet(), Deps: deps}
+	if deps.Store != nil {
+		s.all = deps.Store.Keep()
+	}
 	s.routes = s.resources()
 	return s
 }
