@@ -2,12 +2,12 @@ package unitshttp
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"flotilla/internal/fleet/sched"
 	"flotilla/internal/kv/member/membertest"
 	"flotilla/internal/unitfile"
 )
@@ -20,23 +20,43 @@ func (a *api) fill(b *testing.B, machines, units int) {
 	put := func(key, format string, args ...any) {
 		puts = append(puts, clientv3.OpPut(a.prefix+key, fmt.Sprintf(format, args...)))
 	}
-	for m := range machines {
-		put(fmt.Sprintf("machines/%032x/object", m), `{"ID":"%032x","Metadata":{"zone":"%d"},"Cores":16000,"Memory":%d}`, m, m%3, 64<<30)
-	}
-	for u := range units {
-		name := fmt.Sprintf("job%d@%d.service", u/20, u)
-		text := fmt.Sprintf("[Service]\nExecStart=/bin/job %d\nMemoryMax=64M\n\n[X-Fleet]\nMachineMetadata=zone=%d\n", u, u%machines%3)
-		raw, hash := fmt.Sprintf("%q", text), unitfile.HashText(text)
-		put("job/"+name+"/object", `{"Raw":%s}`, raw)
-		put("job/"+name+"/target-state", "launched")
-		put(fmt.Sprintf("schedule/%032x/%s", u%machines, name), `{"hash":"%s","text":%s,"desired":"launched","gen":1}`, hash, raw)
-		put(fmt.Sprintf("states/%032x/%s", u%machines, name), `{"loadState":"loaded","activeState":"active","subState":"running","unitHash":"%s","gen":1}`, hash)
-	}
-	for batch := range slices.Chunk(puts, 100) {
-		if _, err := a.raw.Txn(b.Context()).Then(batch...).Commit(); err != nil {
+	commit := func() (rev int64) {
+		resp, err := a.raw.Txn(b.Context()).Then(puts...).Commit()
+		if err != nil {
 			b.Fatal(err)
 		}
+		puts = nil
+		return resp.Header.Revision
 	}
+	for m := range machines {
+		put(fmt.Sprintf("machines/%032x/object", m), `{"ID":"%032x","Metadata":{"zone":"%d"},"Cores":16000,"Memory":%d}`, m, m%3, 64<<30)
+		if len(puts) == 100 {
+			commit()
+		}
+	}
+	for first := 0; first < units; first += 50 {
+		these := min(50, units-first)
+		for u := first; u < first+these; u++ {
+			put("job/"+nameOf(u)+"/object", `{"Raw":%q}`, textOf(u, machines))
+			put("job/"+nameOf(u)+"/target-state", "launched")
+		}
+		gen := commit()
+		for u := first; u < first+these; u++ {
+			text := textOf(u, machines)
+			put(fmt.Sprintf("schedule/%032x/%s", u%machines, nameOf(u)), `{"hash":"%s","text":%q,"desired":"launched","gen":%d}`, unitfile.HashText(text), text, gen)
+			put(fmt.Sprintf("states/%032x/%s", u%machines, nameOf(u)), `{"loadState":"loaded","activeState":"active","subState":"running","unitHash":"%s","gen":%d}`, unitfile.HashText(text), gen)
+		}
+		commit()
+	}
+	if _, snap, err := a.snapshot(b.Context()); err != nil || len(sched.Decide(snap).Decisions) > 0 {
+		b.Fatal("the cluster is not at rest", err)
+	}
+}
+
+func nameOf(u int) string { return fmt.Sprintf("job%d@%d.service", u/20, u) }
+
+func textOf(u, machines int) string {
+	return fmt.Sprintf("[Service]\nExecStart=/bin/job %d\nMemoryMax=64M\n\n[X-Fleet]\nMachineMetadata=zone=%d\n", u, u%machines%3)
 }
 
 // What fleetctl why and what-if cost with the largest cluster, the reading of it from
