@@ -78,7 +78,7 @@ func (t *table[V]) of(unit string) []V { return appendValues(nil, t.rows[unit]) 
 
 // all returns all values, in order of unit and machine.
 func (t *table[V]) all() []V {
-	var out []V
+	out := make([]V, 0, len(t.rows)) // at least
 	for _, unit := range slices.Sorted(maps.Keys(t.rows)) {
 		out = appendValues(out, t.rows[unit])
 	}
@@ -86,6 +86,7 @@ func (t *table[V]) all() []V {
 }
 
 func appendValues[V any](to []V, row []cell[V]) []V {
+	to = slices.Grow(to, len(row))
 	for i := range row {
 		to = append(to, row[i].value)
 	}

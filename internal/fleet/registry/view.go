@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -169,7 +170,7 @@ func (v *View) apply(records []record, rev int64) []Change {
 }
 
 func (v *View) applyLocked(records []record, rev int64) []Change {
-	var out []Change
+	out := make([]Change, 0, len(records))
 	for _, r := range records {
 		path, ok := strings.CutPrefix(r.key, v.prefix)
 		if !ok {
@@ -185,10 +186,7 @@ func (v *View) applyLocked(records []record, rev int64) []Change {
 		}
 		out = append(out, c)
 	}
-	for name := range v.torn { // one after all its keys: to read a text takes long
-		v.join(name)
-	}
-	clear(v.torn)
+	v.joinTorn()
 	v.rev = max(v.rev, rev)
 	return out
 }
@@ -306,14 +304,42 @@ func (v *View) remove(k Key) {
 	}
 }
 
+// joinTorn makes the units of which a key has changed: each after all its keys, and
+// many at the same time, since to read the texts is most of what it costs to read a
+// registry.
+func (v *View) joinTorn() {
+	names := slices.Collect(maps.Keys(v.torn))
+	clear(v.torn)
+	const share = 500 // at least, for one more goroutine
+	size := max(share, (len(names)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	units := make([]model.Unit, len(names))
+	join := func(first, end int) {
+		for i := first; i < end; i++ {
+			units[i] = v.join(names[i])
+		}
+	}
+	var wg sync.WaitGroup
+	for first := size; first < len(names); first += size {
+		wg.Go(func() { join(first, min(first+size, len(names))) })
+	}
+	join(0, min(size, len(names)))
+	wg.Wait()
+	for i, name := range names {
+		if _, ok := v.objects[name]; ok {
+			v.units[name] = units[i]
+		} else {
+			delete(v.units, name)
+		}
+	}
+}
+
 // join makes the unit of its object and its target state. Without an object there
 // is no unit; an object alone is inactive, which is how fleet 1.0 left a unit
 // whose creation was cut short.
-func (v *View) join(name string) {
+func (v *View) join(name string) model.Unit {
 	o, ok := v.objects[name]
 	if !ok {
-		delete(v.units, name)
-		return
+		return model.Unit{}
 	}
 	d := v.desired[name]
 	u, ok := v.known.unit(name, o.text, d)
@@ -321,11 +347,11 @@ func (v *View) join(name string) {
 		u = newUnit(name, o.text, d)
 	}
 	u.Restart = d.gen != 0 && v.restarts[name] == d.gen // asked for with it, in one transaction
-	v.units[name] = u
+	return u
 }
 
-// known is the units of an earlier view, for one that mostly has the same: to read their
-// texts is most of what it costs to read a registry. The zero value knows none.
+// known is the units of an earlier view, for one that mostly has the same. The zero value
+// knows none.
 type known struct {
 	objects map[string]object
 	desired map[string]desired
