@@ -17,7 +17,8 @@ import (
 // left, in memory or running. Make it with Registry.Keep; it ends with the registry.
 // Several goroutines may use it.
 type Kept struct {
-	store keepable
+	store    keepable
+	patience time.Duration // keptPatience
 
 	mu  sync.Mutex
 	now *keeping // nil: nothing is kept
@@ -60,14 +61,14 @@ func (r *Registry) Keep() *Kept {
 func newKept(store keepable) *Kept {
 	ended := make(chan struct{})
 	close(ended)
-	return &Kept{store: store, ended: ended}
+	return &Kept{store: store, patience: keptPatience, ended: ended}
 }
 
 // Read returns what Registry.Read does of Everything: a view of what the store holds
 // now, with everything that was written before the call. It does not change any more.
 func (k *Kept) Read(ctx context.Context) (*View, error) {
 	if w := k.wanted(); w != nil {
-		v, err := w.read(ctx)
+		v, err := w.read(ctx, k.patience)
 		if v != nil || err != nil {
 			return v, err
 		}
@@ -160,8 +161,8 @@ func (w *keeping) reached() (position, <-chan struct{}) {
 }
 
 // read returns the view with everything that the store has now; nil if it cannot be
-// had of the watch.
-func (w *keeping) read(ctx context.Context) (*View, error) {
+// had of the watch within patience.
+func (w *keeping) read(ctx context.Context, patience time.Duration) (*View, error) {
 	before, _ := w.reached()
 	want, err := w.store.position(ctx)
 	if err != nil {
@@ -170,21 +171,21 @@ func (w *keeping) read(ctx context.Context) (*View, error) {
 	if want.rev < before.rev { // an older state was put back
 		return nil, nil
 	}
-	if !w.comesTo(ctx, want) {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("read the registry: %w", ctx.Err())
-		}
-		return nil, nil
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	switch {
+	case w.comesTo(limited, want):
+		return w.view.copied(), nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("read the registry: %w", ctx.Err())
 	}
-	return w.view.copied(), nil
+	return nil, nil
 }
 
 // comesTo waits until the view has what the store had at a position. Most of what
 // happens to a store may be none of the registry's, and then no event says that there
 // is nothing to wait for.
 func (w *keeping) comesTo(ctx context.Context, want position) bool {
-	ctx, cancel := context.WithTimeout(ctx, keptPatience)
-	defer cancel()
 	ask := time.NewTimer(0)
 	defer ask.Stop()
 	for {
