@@ -38,3 +38,25 @@ func TestAskedAtOnce(t *testing.T) {
 		ask("GET", unit+"/why", "", `"desiredState":"launched"`)
 	}
 }
+
+// A store that has gone away is told, whatever was known of it a moment ago.
+func TestAskedWhileTheStoreIsAway(t *testing.T) {
+	var a *api
+	expect := func(want string) {
+		t.Helper()
+		got := a.answer("GET", "/fleet/v1/units/a.service/why", nil)
+		if !strings.Contains(got.Name+" "+string(got.Data), want) {
+			t.Errorf("%s %s, want %q in it", got.Name, got.Data, want)
+		}
+	}
+	t.Run("while it is there", func(there *testing.T) {
+		a = newAPI(t, membertest.Start(there), "/away/")
+		if _, err := a.raw.Put(t.Context(), "/away/job/a.service/object", `{"Raw":"[Service]\nExecStart=/bin/true\n"}`); err != nil {
+			t.Fatal(err)
+		}
+		expect(`200 application/json {"desiredState":"inactive"`)
+	})
+	for range 2 {
+		expect(`"message":"fleet server unable to communicate with etcd: read the registry: `)
+	}
+}
