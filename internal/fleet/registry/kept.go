@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
 )
@@ -33,6 +34,7 @@ type keepable interface {
 	position(ctx context.Context) (position, error)
 	watchAfter(ctx context.Context, rev int64) clientv3.WatchChan
 	askProgress(ctx context.Context) error
+	tellsProgress(ctx context.Context) bool
 }
 
 // position is which store it is, and how far it has come.
@@ -66,6 +68,7 @@ func newKept(store keepable) *Kept {
 
 // Read returns what Registry.Read does of Everything: a view of what the store holds
 // now, with everything that was written before the call. It does not change any more.
+// Of a store that cannot say how far a watch has come nothing is kept.
 func (k *Kept) Read(ctx context.Context) (*View, error) {
 	if w := k.wanted(); w != nil {
 		v, err := w.read(ctx, k.patience)
@@ -75,7 +78,7 @@ func (k *Kept) Read(ctx context.Context) (*View, error) {
 		k.letGo(w)
 	}
 	v, err := k.store.Read(ctx, Everything)
-	if err == nil {
+	if err == nil && k.store.tellsProgress(ctx) {
 		k.keep(v.copied())
 	}
 	return v, err
@@ -228,6 +231,26 @@ func (s *ownStream) watchAfter(ctx context.Context, rev int64) clientv3.WatchCha
 
 func (s *ownStream) askProgress(ctx context.Context) error {
 	return s.client.RequestProgress(s.ctx(ctx))
+}
+
+// tellsProgress reports whether the member that is asked can be believed about how far
+// a watch has come.
+func (r *Registry) tellsProgress(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, keptPatience)
+	defer cancel()
+	resp, err := etcdserverpb.NewMaintenanceClient(r.client.ActiveConnection()).Status(ctx, &etcdserverpb.StatusRequest{})
+	return err == nil && ordersProgress(resp.Version)
+}
+
+// ordersProgress reports whether a release of etcd puts what it tells of a watch's
+// progress behind the events that came before. The first releases of 3.4 and 3.5 did
+// not, and a mixed cluster may have one of those: 3.6 is the first without.
+func ordersProgress(version string) bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d.", &major, &minor); err != nil {
+		return false
+	}
+	return major > 3 || major == 3 && minor >= 6
 }
 
 // position asks for where the store is now; the read is linearizable.

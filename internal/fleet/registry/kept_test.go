@@ -114,6 +114,7 @@ type fakeStore struct {
 	rev     int64
 	away    error
 	mute    bool // the watch tells nothing
+	old     bool // it cannot say how far the watch has come
 	reads   int
 	watches int // that go on
 	history []clientv3.WatchResponse
@@ -177,6 +178,8 @@ func (f *fakeStore) askProgress(context.Context) error {
 	f.told()
 	return nil
 }
+
+func (f *fakeStore) tellsProgress(context.Context) bool { return !f.old }
 
 func (f *fakeStore) told(events ...*clientv3.Event) {
 	resp := clientv3.WatchResponse{Header: &etcdserverpb.ResponseHeader{Revision: f.rev}, Events: events}
@@ -291,6 +294,31 @@ func TestKeptWithoutItsWatch(t *testing.T) {
 				time.Sleep(keptFor)
 			})
 		})
+	}
+}
+
+// Of a store whose word on the progress of a watch does not count all is read each time.
+func TestKeptOfAnOldStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore()
+		f.old = true
+		kept := newKept(f)
+		for range 3 {
+			if _, err := kept.Read(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := f.counts(); got != "3 read, 0 watched" {
+			t.Error(got)
+		}
+	})
+	for version, want := range map[string]bool{
+		"3.4.23": false, "3.5.21": false, "3.6.0": true, "3.7.3": true, "3.10.0": true, "4.0.0": true,
+		"3.7.0-rc.0": true, "2.3.8": false, "": false, "3": false, "unknown": false,
+	} {
+		if got := ordersProgress(version); got != want {
+			t.Errorf("%q: %v", version, got)
+		}
 	}
 }
 
