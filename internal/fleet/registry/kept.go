@@ -140,7 +140,8 @@ type keeping struct {
 func (w *keeping) follow(ctx context.Context) {
 	for resp := range w.store.watchAfter(ctx, w.view.Rev()) {
 		if resp.Err() != nil {
-			return
+			w.cancel() // and wait until the client is done with it
+			continue
 		}
 		// A response that brings events tells the revision of the store as well,
 		// which need not be the last that the watch has come to.

@@ -205,6 +205,11 @@ func (f *fakeStore) end() {
 	synctest.Wait()
 }
 
+func (f *fakeStore) compact() {
+	f.tell <- clientv3.WatchResponse{Header: &etcdserverpb.ResponseHeader{}, CompactRevision: f.rev, Canceled: true}
+	synctest.Wait()
+}
+
 // counts is how often all was read, and how many watches go on.
 func (f *fakeStore) counts() string {
 	synctest.Wait()
@@ -261,6 +266,7 @@ func TestKeptWithoutItsWatch(t *testing.T) {
 	}{
 		{"nothing is wrong", func(*fakeStore) {}, 0, "1 read, 1 watched"},
 		{"the watch has ended", (*fakeStore).end, 0, "2 read, 1 watched"},
+		{"what the watch has missed is compacted", (*fakeStore).compact, 0, "2 read, 1 watched"},
 		{"the watch tells nothing", func(f *fakeStore) { f.mute = true }, keptPatience, "2 read, 1 watched"},
 		{"another store", func(f *fakeStore) { f.values["mark"] = "two" }, 0, "2 read, 1 watched"},
 		{"an older state", func(f *fakeStore) { f.rev = -5 }, 0, "2 read, 1 watched"},
