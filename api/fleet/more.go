@@ -15,7 +15,9 @@ type ApplyRequest struct {
 	// Units have Options, and DropIns if they have any. An empty DesiredState
 	// leaves that of a unit that is there, and is inactive for one that is not.
 	Units []Unit `json:"units"`
-	Why   string `json:"why,omitempty"` // for the history; empty: "apply"
+	// New: none of the units may be there yet; if one is, nothing is written (409).
+	New bool   `json:"new,omitempty"`
+	Why string `json:"why,omitempty"` // for the history; empty: "apply"
 }
 
 // ApplyReport is the answer to POST /apply and POST /units/NAME/rollback.

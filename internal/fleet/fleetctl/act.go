@@ -191,7 +191,11 @@ func (s *session) ask(ctx context.Context, a *action, w *watching, units []found
 			requests = append(requests, r)
 		}
 	}
-	s.send(ctx, requests, abreast(units))
+	if n := abreast(units); n == 1 {
+		s.send(ctx, requests, n)
+	} else {
+		s.send(ctx, s.create(ctx, requests), n)
+	}
 	for _, r := range requests {
 		if r.err == nil && r.create && !r.global {
 			fmt.Fprintf(s.env.Stdout, "Unit %s inactive\n", r.unit)
@@ -257,6 +261,33 @@ func minds(f found) bool {
 	}
 	text := f.file.Effective()
 	return len(text.Fleet(unitfile.Conflicts))+len(text.Fleet(unitfile.MachineOf)) > 0
+}
+
+// together is how many new units are made by one request.
+const together = 100
+
+// create makes those of the units that are new, many in one request, and returns the
+// requests that have to be sent one by one: those about others, and all those of a group
+// that the server did not take, because it knows no such request or one unit is refused.
+func (s *session) create(ctx context.Context, requests []*request) (rest []*request) {
+	var fresh []*request
+	for _, r := range requests {
+		if r.create && r.put != nil {
+			fresh = append(fresh, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	for group := range slices.Chunk(fresh, together) {
+		body := api.ApplyRequest{New: true}
+		for _, r := range group {
+			body.Units = append(body.Units, *r.put)
+		}
+		if _, err := s.client.Apply(ctx, body); err != nil {
+			rest = append(rest, group...)
+		}
+	}
+	return rest
 }
 
 // send sends requests in order, with so many under way at once, and notes how each one

@@ -186,6 +186,9 @@ func (f *fakeAPI) putUnit(w http.ResponseWriter, r *http.Request) {
 	f.sent = append(f.sent, sent)
 	u, known := f.units[name]
 	switch {
+	case strings.Contains(bundleOf(body).String(), "refuse me"):
+		fail(w, http.StatusBadRequest, "it is refused")
+		return
 	case !known && len(body.Options) == 0:
 		fail(w, http.StatusConflict, "unit does not exist and options field empty")
 		return

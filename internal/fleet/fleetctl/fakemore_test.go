@@ -39,12 +39,20 @@ func (f *fakeAPI) apply(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.classic {
+		fail(w, http.StatusNotFound, "")
+		return
+	}
 	var report api.ApplyReport
 	var todo []func()
 	for _, u := range body.Units {
 		if strings.Contains(bundleOf(u).String(), "refuse me") {
 			w.WriteHeader(http.StatusBadRequest)
 			answer(w, api.ErrorBody{Error: api.Error{Code: 400, Message: "1 problem", Problems: []api.Problem{{Unit: u.Name, Message: "it is refused"}}}})
+			return
+		}
+		if _, exists := f.units[u.Name]; body.New && exists {
+			fail(w, http.StatusConflict, "unit exists")
 			return
 		}
 		c, do := f.change(u, body.Follow)

@@ -234,6 +234,9 @@ func (s *Server) planFor(ctx context.Context, body fleet.ApplyRequest) (plan, er
 		return plan{}, err
 	}
 	p := planApply(v, intents, body.Follow)
+	if i := slices.IndexFunc(p.changes, func(c fleet.UnitChange) bool { return c.Action != fleet.ActionCreate }); body.New && i >= 0 {
+		return p, refuse(http.StatusConflict, "unit %s: %w", p.changes[i].Name, registry.ErrUnitExists)
+	}
 	return p, rollsFit(v, p.writes)
 }
 
@@ -275,6 +278,9 @@ func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRe
 	if err != nil {
 		return p, err
 	}
+	if body.New {
+		return s.created(ctx, who, body, intents)
+	}
 	for range maxRaces {
 		var v *registry.View
 		if v, err = s.all.Read(ctx); err != nil {
@@ -293,6 +299,19 @@ func (s *Server) applied(ctx context.Context, who access.Who, body fleet.ApplyRe
 		}
 	}
 	return p, refuse(http.StatusConflict, "units change all the time: %w", err)
+}
+
+// created writes units of which none may be there: nothing has to be read for that.
+func (s *Server) created(ctx context.Context, who access.Who, body fleet.ApplyRequest, intents []intent) (plan, error) {
+	p := planApply(s.Store.NewView(), intents, false)
+	if err := access.Decide(who, p.request(intents)); err != nil {
+		return p, err
+	}
+	err := s.Store.Apply(ctx, p.writes, who.Name, body.Why)
+	if errors.Is(err, registry.ErrUnitExists) || errors.Is(err, registry.ErrStale) {
+		err = refuse(http.StatusConflict, "%w", err)
+	}
+	return p, err
 }
 
 // request is what carrying the plan out takes: what stays as it is takes nothing.
