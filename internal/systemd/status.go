@@ -58,7 +58,9 @@ func (m *Manager) ask(ctx context.Context, b *bus, names []string) ([]unit.Statu
 	if err != nil {
 		return nil, err
 	}
-	rows, err := b.list(ctx, slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !m.files.has(n) }))
+	rows, err := b.list(ctx, slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		return !m.files.has(n) || unitfile.IsTemplate(n) // a template has no state
+	}))
 	if errors.Is(err, ErrLost) || ctx.Err() != nil {
 		return nil, err
 	}
