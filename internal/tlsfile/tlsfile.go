@@ -1,5 +1,6 @@
 // Package tlsfile reads the PEM files that secure a connection: who vouches for the
-// other end, and what is shown to it.
+// other end, and what is shown to it. Files that are replaced while a program runs
+// count with the next connection, once they go together.
 //
 // Its errors name the setting that a file comes from, in the words of the program that
 // has it, because there it has to be put right.

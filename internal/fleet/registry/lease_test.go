@@ -191,7 +191,9 @@ func TestManyCandidates(t *testing.T) {
 					if n := leading.Add(1); n != 1 {
 						t.Errorf("%d lead", n)
 					}
-					time.Sleep(5 * time.Millisecond) // others would come now
+					if err := r.rival(held); !errors.Is(err, ErrLed) {
+						t.Errorf("who comes while one leads is told %v", err)
+					}
 					leading.Add(-1)
 					if terms.Add(1) >= 40 {
 						cancel()
@@ -221,6 +223,17 @@ func (r *Registry) campaignOnce(ctx context.Context, me Candidate, led func(cont
 			led(held)
 		}
 	})
+}
+
+// rival is what somebody is told who asks for the lead now.
+func (r *Registry) rival(ctx context.Context) error {
+	lease, err := r.grant(ctx, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer r.revoke(lease)
+	_, err = r.Campaign(ctx, lease, Candidate{Machine: "rival", Instance: "rival", Boot: "rival"})
+	return err
 }
 
 // A write that has changed nothing has no revision: whoever waits for its event would
