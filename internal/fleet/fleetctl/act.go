@@ -142,12 +142,18 @@ func (s *session) lookup(ctx context.Context, a *action, pic *picture, args []st
 }
 
 // each reports every error of a joined error on its own, all behind the same words,
-// and returns what makes the command fail.
+// and returns what makes the command fail. What is wrong with a template is said once,
+// however many of its instances were named.
 func (s *session) each(prefix string, err error) error {
 	if code := fault.ExitCode(err); code == fault.ExitUsage {
 		return err
 	}
+	said := map[string]bool{}
 	for _, e := range split(err) {
+		if said[e.Error()] {
+			continue
+		}
+		said[e.Error()] = true
 		var bad *unitfile.ParseError
 		if errors.As(e, &bad) {
 			s.report(e) // each of its lines begins with the file
