@@ -65,7 +65,7 @@ demo: ## three machines, a unit, a power cut: the whole story in some 35 s
 
 .PHONY: bench
 bench: build bench-store ## the figures that the documents quote (root: lab machines)
-	@scripts/need $(LAB_NEEDS)
+	@scripts/need $(LAB_NEEDS) /usr/bin/etcd:etcd-server
 	$(GO) run ./lab/bench $(BENCH_ARGS)
 
 .PHONY: bench-store

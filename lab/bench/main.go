@@ -8,7 +8,8 @@
 //	start 50, 100      fleetctl start web@{1..N}, against systemctl start of as many
 //	containers         the same with a unit that runs a container, against as many
 //	                   docker service create until their tasks run
-//	idle               writes to the store a minute, CPU and memory of each daemon
+//	idle               writes to the store a minute, CPU and memory of each daemon,
+//	                   against members of Debian's etcd 3.4 in the same machines
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -96,9 +98,14 @@ func (b *bench) lab(args ...string) (string, error) {
 // sh runs a script on the first machine.
 func (b *bench) sh(script string) (string, error) { return b.on(1, script) }
 
-func (b *bench) on(number int, script string) (string, error) {
+func (b *bench) on(number int, script string) (string, error) { return b.fed(number, nil, script) }
+
+// fed runs a script on a machine that reads what in has.
+func (b *bench) fed(number int, in io.Reader, script string) (string, error) {
 	machine := fmt.Sprintf("%s%d", b.name, number)
-	out, err := exec.CommandContext(b.ctx, b.exe, "lab", "exec", machine, "bash", "-c", script).CombinedOutput()
+	cmd := exec.CommandContext(b.ctx, b.exe, "lab", "exec", machine, "bash", "-c", script)
+	cmd.Stdin = in
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("on %s: %s: %w\n%s", machine, script, err, out)
 	}
@@ -109,87 +116,6 @@ func (b *bench) on(number int, script string) (string, error) {
 func quantile[T cmp.Ordered](d []T, q float64) T {
 	s := slices.Sorted(slices.Values(d))
 	return s[min(len(s)-1, int(q*float64(len(s))))]
-}
-
-// quiet watches a cluster that does nothing but run ten units.
-func (b *bench) quiet(n int) error {
-	if _, err := b.sh("cd /tmp; " + prepare(plainUnit) + "\nfleetctl start ours@{1..10}.service"); err != nil {
-		return err
-	}
-	before, err := b.daemons(n)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	select {
-	case <-time.After(b.idle):
-	case <-b.ctx.Done():
-		return b.ctx.Err()
-	}
-	after, err := b.daemons(n)
-	if err != nil {
-		return err
-	}
-	elapsed := time.Since(began)
-	writes := float64(after[0].revision-before[0].revision) / elapsed.Minutes()
-	fmt.Printf("%-28s %9.1f revisions a minute (renewing a lease makes none)\n", "idle: writes to the store", writes)
-	for i, d := range after {
-		for j, name := range daemonNames {
-			cpu := float64(d.ticks[j]-before[i].ticks[j]) / 100 / elapsed.Seconds() * 100
-			m := d.memory[j]
-			fmt.Printf("%-28s %9.1f MB   (%.1f MB its own, %.1f MB with what it shares)   %.2f %% of a core\n",
-				fmt.Sprintf("idle: %s on machine %d", name, i+1), mb(m.pss), mb(m.own), mb(m.rss), cpu)
-		}
-	}
-	return nil
-}
-
-var daemonNames = []string{"etcd", "fleet"}
-
-// usage is what the daemons of one machine have used so far.
-type usage struct {
-	revision int64
-	memory   []memory // by daemonNames
-	ticks    []int64  // CPU time in hundredths of a second
-}
-
-// memory is a process's in kB, as smaps_rollup (proc(5)) counts it: all pages, all
-// pages with those of the one binary shared out among the daemons that run it, and
-// those that are no part of a file.
-type memory struct{ rss, pss, own int64 }
-
-func mb(kB int64) float64 { return float64(kB) / 1024 }
-
-func (b *bench) daemons(n int) ([]usage, error) {
-	const script = `curl -s -o /dev/null -D - http://127.0.0.1:2379/v2/keys | tr -d '\r' | awk 'tolower($1)=="x-etcd-index:"{print $2}'
-for s in etcd fleet; do p=$(systemctl show -P MainPID $s.service)
-awk '/^Rss:|^Pss:|^Anonymous:/{print $2}' /proc/$p/smaps_rollup; awk '{print $14+$15}' /proc/$p/stat; done`
-	var all []usage
-	for i := range n {
-		out, err := b.on(i+1, script)
-		if err != nil {
-			return nil, err
-		}
-		var v []int64
-		for _, f := range strings.Fields(out) {
-			x, err := strconv.ParseInt(f, 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("read usage of machine %d: %w\n%s", i+1, err, out)
-			}
-			v = append(v, x)
-		}
-		const each = 4 // numbers for each daemon
-		if len(v) != 1+each*len(daemonNames) {
-			return nil, fmt.Errorf("read usage of machine %d: got %q", i+1, out)
-		}
-		u := usage{revision: v[0]}
-		for d := range slices.Chunk(v[1:], each) {
-			u.memory = append(u.memory, memory{rss: d[0], pss: d[1], own: d[2]})
-			u.ticks = append(u.ticks, d[3])
-		}
-		all = append(all, u)
-	}
-	return all, nil
 }
 
 // host says what the figures were taken on.
