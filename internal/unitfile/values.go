@@ -395,9 +395,10 @@ func CheckAssignment(s string) error {
 
 // ParseEnvFile reads the text of an EnvironmentFile= (systemd.exec(5)) and returns
 // its assignments NAME=VALUE in order. Lines that are empty or begin with # or ;
-// are comments. A value may be quoted: '...' is literal; in "..." a backslash
-// before ", \, ` or $ escapes it. Outside quotes a backslash escapes any
-// character, and at the end of a line continues it. Lines that are no assignment
+// are comments. A value may begin with quoted parts: '...' is literal; in "..." a
+// backslash before ", \, ` or $ escapes it. Quotes behind what is not quoted are
+// characters like others. Outside quotes a backslash escapes any character, and at
+// the end of a line continues it. Lines that are no assignment
 // are left out and returned in problems, by number.
 func ParseEnvFile(text string) (assignments []string, problems []error) {
 	p := envParser{text: text, line: 1}
@@ -477,29 +478,35 @@ func (p *envParser) skipComment() {
 	}
 }
 
-// value reads to the end of the assignment. Blanks before it and unquoted blanks
-// behind it do not count.
+// value reads to the end of the assignment. Quotes count before anything that is not
+// quoted, and are characters like others behind it. Blanks before it, blanks between
+// quoted parts, and unquoted blanks behind it do not count.
 func (p *envParser) value() string {
 	var b strings.Builder
 	keep := 0 // length of b that must survive the cut of trailing blanks
+	plain := false
 	for {
 		c, ok := p.next()
 		switch {
 		case !ok || c == '\n' || c == '\r':
 			return b.String()[:keep] + strings.TrimRight(b.String()[keep:], blanks)
+		case c == '\\':
+			plain = true
+			if c, ok = p.next(); ok && c != '\n' {
+				b.WriteByte(c)
+			}
+			keep = b.Len()
+		case plain:
+			b.WriteByte(c)
 		case c == '\'':
 			p.single(&b)
 			keep = b.Len()
 		case c == '"':
 			p.double(&b)
 			keep = b.Len()
-		case c == '\\':
-			if c, ok = p.next(); ok && c != '\n' {
-				b.WriteByte(c)
-				keep = b.Len()
-			}
-		case b.Len() == 0 && strings.IndexByte(blanks, c) >= 0:
+		case strings.IndexByte(blanks, c) >= 0:
 		default:
+			plain = true
 			b.WriteByte(c)
 		}
 	}

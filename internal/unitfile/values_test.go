@@ -140,18 +140,45 @@ func TestParseEnvFile(t *testing.T) {
 	text := strings.Join([]string{
 		"# a comment \\", "that goes on = here", "; another", "", "PLAIN=value with blanks   ",
 		"SPACED = padded", "SINGLE='it is \"literal\" \\n'", `DOUBLE="a \"b\" \$c \n"`, `ESCAPED=a\ b\\c`,
-		"LONG=one \\", "two", `MIXED="a b"' c'd`, "EMPTY=", "no assignment", "1BAD=x", `TRAIL="x"   `, "LINES=\"1", "2\"", "LAST=end",
+		"LONG=one \\", "two", `MIXED="a b" c'd`, "EMPTY=", "no assignment", "1BAD=x", `TRAIL="x"   `, "LINES=\"1", "2\"", "LAST=end",
 	}, "\n")
 	got, problems := ParseEnvFile(text)
 	want := []string{
 		"PLAIN=value with blanks", "SPACED=padded", `SINGLE=it is "literal" \n`, `DOUBLE=a "b" $c \n`, `ESCAPED=a b\c`,
-		"LONG=one two", "MIXED=a b cd", "EMPTY=", "TRAIL=x", "LINES=1\n2", "LAST=end",
+		"LONG=one two", "MIXED=a bc'd", "EMPTY=", "TRAIL=x", "LINES=1\n2", "LAST=end",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}
 	if len(problems) != 1 || problems[0].Error() != `line 15: "1BAD" is no name of a variable` {
 		t.Errorf("problems: %v", problems)
+	}
+}
+
+// What systemd 252 makes of each line (its environment.d generator reads files of that
+// syntax and prints what it has read).
+func TestParseEnvFileAsSystemd(t *testing.T) {
+	for in, want := range map[string]string{
+		`A=a"b c"`:            `A=a"b c"`,
+		`A=--name="x y" -v`:   `A=--name="x y" -v`,
+		`A=it's`:              `A=it's`,
+		`A='a' b`:             `A=ab`,
+		`A='a' 'b'`:           `A=ab`,
+		`A="a"b"c d"`:         `A=ab"c d"`,
+		`A=  'x'y'z'  `:       `A=xy'z'`,
+		`A="a" # c`:           `A=a# c`,
+		`A=\"q\"`:             `A="q"`,
+		"A=a \\\n  b":         `A=a   b`,
+		"A=a \\\n":            `A=a `,
+		"A=\"x\\\ny\"":        `A=xy`,
+		"A='x\\\ny'":          "A=x\\\ny",
+		"A=\"a\" \t \\ b":     `A=a b`,
+		"A=a\\\t":             "A=a\t",
+		"# c \\\nB=2\nA=it's": `A=it's`,
+	} {
+		if got, problems := ParseEnvFile(in + "\nLAST=end"); !slices.Equal(got, []string{want, "LAST=end"}) {
+			t.Errorf("%q: got %q (%v), want %q", in, got, problems, want)
+		}
 	}
 }
 
