@@ -71,12 +71,12 @@ func cutBundle(text string) []bundlePart {
 	parts := []bundlePart{{line: 1}}
 	var b strings.Builder
 	n := 0
-	continued := false // the line before ends in a backslash: this one belongs to it
+	continued := false // the value before goes on: this line belongs to it
 	for line := range strings.Lines(text) {
 		n++
 		name, marked := strings.CutPrefix(line, dropInMark)
 		marked = marked && !continued
-		continued = strings.HasSuffix(strings.TrimSuffix(line, "\n"), "\\")
+		continued = goesOn(continued, line)
 		if marked {
 			parts[len(parts)-1].text = b.String()
 			b.Reset()
@@ -87,6 +87,15 @@ func cutBundle(text string) []bundlePart {
 	}
 	parts[len(parts)-1].text = b.String()
 	return parts
+}
+
+// goesOn reports whether the value that line belongs to goes on after it; before is
+// whether it began earlier.
+func goesOn(before bool, line string) bool {
+	if isComment(line) {
+		return before
+	}
+	return continues(strings.TrimRight(line, "\r\n"))
 }
 
 // problems are those of err, with lines of the whole text.
@@ -178,11 +187,27 @@ func CutTexts(text string) Texts {
 func (t Texts) String() string {
 	var out strings.Builder
 	out.WriteString(t.Main)
+	last := t.Main
 	for _, name := range slices.Sorted(maps.Keys(t.DropIns)) {
-		if s := out.String(); s != "" && !strings.HasSuffix(s, "\n") {
-			out.WriteByte('\n')
-		}
-		out.WriteString(dropInMark + name + "\n" + t.DropIns[name])
+		out.WriteString(ending(last) + dropInMark + name + "\n" + t.DropIns[name])
+		last = t.DropIns[name]
 	}
 	return out.String()
+}
+
+// ending is what a file needs behind it for a mark to count: a newline, and an empty
+// line if its last value would go on.
+func ending(text string) string {
+	end := ""
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		end = "\n"
+	}
+	continued := false
+	for line := range strings.Lines(text) {
+		continued = goesOn(continued, line)
+	}
+	if continued {
+		end += "\n"
+	}
+	return end
 }

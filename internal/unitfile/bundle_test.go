@@ -96,6 +96,30 @@ func TestOwnValues(t *testing.T) {
 	}
 }
 
+// A file whose last value goes on takes no drop-in with it.
+func TestTextsThatGoOn(t *testing.T) {
+	const conf = "[Service]\nUser=z\n"
+	for main, kept := range map[string]string{
+		"[Service]\nExecStart=/bin/a \\":               "\n\n",
+		"[Service]\nExecStart=/bin/a \\\n":             "\n",
+		"[Service]\r\nExecStart=/bin/a \\\r\n":         "\n",
+		"[Service]\nExecStart=/bin/a \\\n# b":          "\n\n",
+		"[Service]\nExecStart=/bin/a \\\n# b \\\n ;\n": "\n",
+		"[Service]\nExecStart=/bin/a \\\\\n":           "",
+		"[Service]\nExecStart=/bin/a\n# b \\":          "\n",
+		"[Service]\nExecStart=/bin/a \\\n\n":           "",
+		"not in a section \\\n":                        "\n",
+	} {
+		text := Texts{Main: main, DropIns: map[string]string{"a.conf": conf}}.String()
+		if got := CutTexts(text); got.DropIns["a.conf"] != conf || got.Main != main+kept {
+			t.Errorf("%q with a drop-in becomes %q", main, got)
+		}
+		if b, err := ParseBundle(text); err != nil || len(b.DropIns) != 1 {
+			t.Errorf("%q with a drop-in reads as %+v (%v)", main, b, err)
+		}
+	}
+}
+
 // The files are taken apart and put together as they are, comments and all.
 func TestTexts(t *testing.T) {
 	const main, a, b = "# mine\n[Unit]\nDescription=x\n", "[Unit]\n# why\nAfter=y.service\n", "[Service]\nUser=z"

@@ -56,9 +56,10 @@ func (e *ParseError) Error() string {
 // Parse reads a unit file. On failure it returns a *ParseError that names every
 // problem, and no options.
 //
-// What is read past, as fleet did: lines before the first section header, blank
-// lines, and comments; a comment that ends in a backslash takes the next line
-// with it. The first two of these with something in them are told in Notices.
+// What is read past: lines before the first section header, which is told in
+// Notices, blank lines, and comments. Where a line goes on is systemd's word, not
+// fleet's: no comment does, and none of two backslashes at the end of a line is one
+// that continues it.
 func Parse(text string) (File, error) {
 	if len(text) > MaxSize {
 		return File{}, &ParseError{Problems: []Problem{{Msg: tooLarge(len(text))}}}
@@ -150,11 +151,11 @@ func (p *parser) statement() {
 	switch {
 	case rest == "":
 	case isComment(line):
-		p.comment(at, col)
 	case rest[0] == '[':
 		p.header(at, col, rest)
 	case !p.inside:
 		p.notice(at, col, "ignored: it is before the first [section]")
+		p.value(line)
 	default:
 		p.option(at, col, line)
 	}
@@ -165,15 +166,11 @@ func isComment(line string) bool {
 	return strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";")
 }
 
-// comment skips a comment and the lines its trailing backslashes take with it.
-func (p *parser) comment(at, col int) {
-	for line := p.lines[at]; strings.HasSuffix(strings.TrimSuffix(line, " "), `\`) && p.next < len(p.lines); {
-		line = p.lines[p.next]
-		if strings.TrimSpace(line) != "" {
-			p.notice(p.next, 0, "ignored: the comment above it ends in a backslash")
-		}
-		p.next++
-	}
+// continues reports whether the next line belongs to this one, which has no line end:
+// its last backslash is not escaped by one before it.
+func continues(line string) bool {
+	rest := strings.TrimRight(line, `\`)
+	return (len(line)-len(rest))%2 == 1
 }
 
 func (p *parser) header(at, col int, rest string) {
@@ -205,23 +202,23 @@ func (p *parser) option(at, col int, line string) {
 	if o.Name == "" {
 		p.problem(at, col, "the option has no name before =")
 	}
-	o.Value = p.value(at, value)
+	o.Value = p.value(value)
 	p.options = append(p.options, o)
 }
 
-// value reads the value that begins with first on line at. A backslash at the end
-// of a line continues it; both stay in the value. A blank line ends a continued
-// value as it ends any other, and leaves the last backslash and newline in it: so
-// does the end of the file, as if a blank line followed.
-func (p *parser) value(at int, first string) string {
+// value reads the value that begins with first. A backslash at the end of a line
+// continues it; both stay in the value, comments between do not. A blank line ends a
+// continued value as it ends any other, and leaves the last backslash and newline in
+// it: so does the end of the file, as if a blank line followed.
+func (p *parser) value(first string) string {
 	var b strings.Builder
 	for part := first; ; {
 		if strings.TrimSpace(part) == "" {
 			break
 		}
 		b.WriteString(part)
-		if !strings.HasSuffix(part, `\`) {
-			if end := strings.TrimSpace(part); strings.HasSuffix(end, `\`) {
+		if !continues(part) {
+			if continues(strings.TrimSpace(part)) {
 				p.problem(p.next-1, len(strings.TrimRight(p.lines[p.next-1], " \t"))-1,
 					"blanks after the backslash: the line is not continued")
 			}
@@ -238,7 +235,7 @@ func (p *parser) value(at int, first string) string {
 		p.next++
 	}
 	v := strings.TrimSpace(b.String())
-	if strings.HasSuffix(v, `\`) {
+	if continues(v) {
 		v += "\n"
 	}
 	return v

@@ -83,7 +83,7 @@ func FromOptions(options []Option) (File, error) {
 func trimmed(o Option) Option {
 	o.Name = strings.TrimSpace(o.Name)
 	v := strings.TrimSpace(o.Value)
-	if strings.HasSuffix(v, "\\") && strings.HasSuffix(strings.TrimRight(o.Value, " \t"), "\\\n") {
+	if continues(v) && strings.HasSuffix(strings.TrimRight(o.Value, " \t"), "\\\n") {
 		v += "\n"
 	}
 	o.Value = v

@@ -86,13 +86,17 @@ func TestCanonicalScenarios(t *testing.T) {
 // The parser that fleet used is the judge: where it and ours accept a text, they
 // read the same options and write the same canonical text, except that it writes a
 // text which it would read otherwise for a backslash at the very end of the file,
-// and that it takes a comment inside a value for a part of the value.
+// and that it takes a comment inside a value for a part of the value. In notFleets it
+// differs from systemd.
 func TestCanonicalAgreesWithFleet(t *testing.T) {
 	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no texts: %v", err)
 	}
 	for _, file := range files {
+		if slices.Contains(notFleets, filepath.Base(file)) {
+			continue
+		}
 		a, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -116,6 +120,10 @@ func TestCanonicalAgreesWithFleet(t *testing.T) {
 		}
 	}
 }
+
+// notFleets are texts in which fleet took a backslash for the end of a line that goes on
+// and systemd does not.
+var notFleets = []string{"backslashes.txtar", "comment-backslash.txtar", "read-past.txtar"}
 
 // insideComments are comments that follow a line which goes on.
 var insideComments = regexp.MustCompile(`(?m)(^[^#;\n].*\\\n)(?:[ \t]*[#;].*\n)+`)
