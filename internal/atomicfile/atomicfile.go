@@ -7,14 +7,18 @@ import (
 	"path/filepath"
 )
 
+// maxBase is how much of a file's name its temporary one has: a name has 255 bytes at
+// most, and what CreateTemp adds must fit.
+const maxBase = 200
+
 // Write makes data the content of path. A reader, and a machine that loses power
 // at any moment, sees the old file or the new one and nothing between: the data
 // goes to a temporary file in the same directory, is synced, renamed over path,
 // and the directory is synced. perm is the mode of the new file, whatever the old
 // one had.
 func Write(path string, data []byte, perm os.FileMode) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
+	dir, base := filepath.Dir(path), filepath.Base(path)
+	tmp, err := os.CreateTemp(dir, "."+base[:min(len(base), maxBase)]+".tmp-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

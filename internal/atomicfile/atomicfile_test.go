@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -18,6 +19,14 @@ func TestWriteReplacesContentAndMode(t *testing.T) {
 	st, _ := os.Stat(path)
 	if string(got) != "new" || st.Mode().Perm() != 0o644 {
 		t.Errorf("content %q, mode %v", got, st.Mode())
+	}
+}
+
+// The longest name that a file can have is good enough.
+func TestLongName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 255))
+	if err := Write(path, []byte("new"), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

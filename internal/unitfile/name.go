@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// maxName is the longest unit name, in bytes.
-const maxName = 256
+// maxName is the longest unit name, in bytes (systemd.unit(5)). It is that of a file's
+// name, too; fleet allowed one byte more.
+const maxName = 255
 
 // The types of units, and those that can be templates.
 var (
@@ -21,7 +22,7 @@ var (
 )
 
 // CheckName says what is wrong with a unit name, the first problem found, in the
-// words of the fleet API; nil if nothing is.
+// words of the fleet API where that found it; nil if nothing is.
 func CheckName(name string) error {
 	switch {
 	case name == "":
@@ -35,6 +36,8 @@ func CheckName(name string) error {
 		return errors.New(`unit name must contain "."`)
 	case dot == len(name)-1:
 		return errors.New(`unit name cannot end in "."`)
+	case dot == 0:
+		return errors.New("unit name must have something before its type")
 	}
 	stem, typ := name[:dot], name[dot+1:]
 	switch {
@@ -48,7 +51,7 @@ func CheckName(name string) error {
 			return fmt.Errorf("invalid character %q in unit name", r)
 		}
 	}
-	if stem != "" && stem[0] == '@' {
+	if stem[0] == '@' {
 		return errors.New(`unit name cannot start in "@"`)
 	}
 	return nil

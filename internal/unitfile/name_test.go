@@ -6,17 +6,17 @@ import (
 )
 
 func TestCheckName(t *testing.T) {
-	long := strings.Repeat("x", 248) + ".service"
+	long := strings.Repeat("x", 247) + ".service"
 	for _, c := range []struct{ name, want string }{
 		{"hello.service", ""},
 		{"a:b-c_d.e\\f@g.service", ""},
-		{".service", ""},
+		{".service", "unit name must have something before its type"},
 		{"a@b@c.service", ""},
 		{"web@.timer", ""},
 		{"disk.mount", ""},
 		{long, ""},
 		{"", "unit name cannot be empty"},
-		{"x" + long, "unit name exceeds maximum length (256)"},
+		{"x" + long, "unit name exceeds maximum length (255)"},
 		{"hello", `unit name must contain "."`},
 		{"hello.", `unit name cannot end in "."`},
 		{"hello.foo", `invalid unit type: "foo"`},
