@@ -91,6 +91,7 @@ type Agent struct {
 
 	// What follows belongs to the loop alone.
 	units     map[string]*local
+	slots     map[string]*slot // held, waited for, or being given back
 	want      wanted
 	source    source
 	memory    memory
@@ -131,6 +132,7 @@ func New(cfg Config, manager unit.Manager, st Store, log *slog.Logger) *Agent {
 		herald:   newHerald(cfg.Presence),
 		schedule: st.NewView(),
 		units:    map[string]*local{},
+		slots:    map[string]*slot{},
 		diskErr:  map[string]string{},
 		refused:  map[string]bool{},
 		over:     make(chan struct{}),
@@ -256,9 +258,7 @@ func (a *Agent) prune() {
 		if over {
 			u.trial.end()
 			a.giveBack(name, u)
-			if u.slot != nil {
-				u.slot()
-			}
+			a.giveSlotBack(name)
 		}
 		return over
 	})

@@ -22,8 +22,7 @@ type local struct {
 	// moveAfter is by which the unit is fenced if it is a singleton: that of the last
 	// entry there was.
 	moveAfter time.Duration
-	slot      func() // gives back the slot that is held or waited for; nil: none is
-	leave     leave  // to be started, of a singleton
+	leave     leave // to be started, of a singleton
 	// ejected: its files are the machine's own now, or are being made so. The agent
 	// does nothing about it until the schedule does not hold it any more.
 	ejected bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,50 +71,104 @@ func (u *local) slotted(name string) bool {
 	return u.rule.req.MaxRunning > 0 && strings.HasSuffix(name, ".service")
 }
 
+// slot is a unit's hold on one of its slots, or its wait for one.
+type slot struct {
+	giveBack context.CancelFunc
+	given    context.Context // done once giveBack has been called
+	waits    chan struct{}   // holds one token when a start waits to be let go on
+	heard    time.Time       // since when the start waits that was heard of last
+	over     chan struct{}   // closed when the store has the slot back
+}
+
+// goesOn notes that a start waits, since a time that tells it from the one before.
+func (s *slot) goesOn(since time.Time) {
+	if s.heard.Equal(since) {
+		return
+	}
+	s.heard = since
+	select {
+	case s.waits <- struct{}{}:
+	default:
+	}
+}
+
+func (s *slot) isOver() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // keepSlots has slots taken for units that wait for one, kept for those that run, and
-// given back for those at rest.
+// given back for those at rest. A unit that is started again at once may never have
+// been heard of as at rest: it keeps its slot, and waits for its file anew.
 func (a *Agent) keepSlots(ctx context.Context) {
+	maps.DeleteFunc(a.slots, func(_ string, s *slot) bool { return s.isOver() })
 	for name, u := range a.units {
 		switch {
-		case !u.known || u.slot == nil && !u.slotted(name):
-		case quiet(u.status) && u.slot != nil:
-			u.slot()
-			u.slot = nil
-		case !quiet(u.status) && u.slot == nil:
-			ctx, stop := context.WithCancel(ctx)
-			u.slot = stop
-			waits := u.status.Sub == "condition"
-			a.inbox.jobs.Go(func() { a.holdSlot(ctx, name, u.rule.req.MaxRunning, waits) })
+		case !u.known:
+		case quiet(u.status):
+			a.giveSlotBack(name)
+		default:
+			if s := a.slotOf(ctx, name, u); s != nil && u.status.Sub == "condition" {
+				s.goesOn(u.status.Since)
+			}
 		}
 	}
 }
 
-// holdSlot takes a slot, lets the unit go on if it waits for it, and keeps the slot
-// across leases until ctx is done. When the agent ends it is the lease that ends it,
-// or the next run of the agent that takes it over.
-func (a *Agent) holdSlot(ctx context.Context, name string, n int, waits bool) {
-	for ctx.Err() == nil {
-		lease, lost, release, ok := a.session.wait(ctx)
+// slotOf is the slot that a unit which runs holds or waits for; nil: it needs none.
+func (a *Agent) slotOf(ctx context.Context, name string, u *local) *slot {
+	s := a.slots[name]
+	if (s == nil || s.given.Err() != nil) && u.slotted(name) {
+		return a.seekSlot(ctx, name, u.rule.req.MaxRunning)
+	}
+	return s
+}
+
+// seekSlot has one of n slots taken for a unit, once the store has the one back that
+// it had before: what is given back must not be what is taken anew.
+func (a *Agent) seekSlot(ctx context.Context, name string, n int) *slot {
+	s := &slot{waits: make(chan struct{}, 1), over: make(chan struct{})}
+	s.given, s.giveBack = context.WithCancel(ctx)
+	before := a.slots[name]
+	a.slots[name] = s
+	a.inbox.jobs.Go(func() {
+		defer close(s.over)
+		if before != nil {
+			<-before.over
+		}
+		a.holdSlot(s, name, n)
+	})
+	return s
+}
+
+// giveSlotBack ends a unit's hold, if it has one.
+func (a *Agent) giveSlotBack(name string) {
+	if s := a.slots[name]; s != nil {
+		s.giveBack()
+	}
+}
+
+// holdSlot takes a slot, lets starts go on that wait for it, and keeps the slot across
+// leases until it is to be given back. When the agent ends it is the lease that ends
+// it, or the next run of the agent that takes it over.
+func (a *Agent) holdSlot(s *slot, name string, n int) {
+	for s.given.Err() == nil {
+		lease, lost, release, ok := a.session.wait(s.given)
 		if !ok {
 			break
 		}
 		if a.takeSlot(lost, lease, name, n) {
-			if waits {
-				a.log.Info("slot taken", "unit", name, "slots", n)
-				a.letGoOn(name)
-				waits = false
-			}
-			select {
-			case <-ctx.Done():
-			case <-lost.Done():
-			}
+			a.letGoOn(lost, s, name)
 		}
 		release()
 	}
-	if a.ending() {
-		return
+	if !a.ending() {
+		a.freeSlot(name)
 	}
-	a.freeSlot(name)
 }
 
 // takeSlot tries until it has one; false: the lease was lost.
@@ -132,14 +187,23 @@ func (a *Agent) takeSlot(ctx context.Context, lease registry.Lease, name string,
 	return false
 }
 
-// letGoOn writes the file that the unit waits for.
-func (a *Agent) letGoOn(name string) {
-	err := os.MkdirAll(a.slotsDir(), 0o755)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(a.slotsDir(), name), nil, 0o644)
-	}
-	if err != nil {
-		a.log.Error("unit waits for its slot in vain", "unit", name, "err", err)
+// letGoOn writes the file that a start waits for, whenever one does, until ctx is done.
+func (a *Agent) letGoOn(ctx context.Context, s *slot, name string) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.waits:
+		}
+		err := os.MkdirAll(a.slotsDir(), 0o755)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(a.slotsDir(), name), nil, 0o644)
+		}
+		if err != nil {
+			a.log.Error("unit waits for its slot in vain", "unit", name, "err", err)
+			continue
+		}
+		a.log.Info("slot taken", "unit", name)
 	}
 }
 
@@ -149,23 +213,21 @@ func (a *Agent) freeSlot(name string) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.log.Warn("remove a slot's file", "unit", name, "err", err)
 	}
-	a.inbox.jobs.Go(func() {
-		retry := registry.Backoff{Min: slotLook, Max: slotMaxLook}
-		for {
-			_, held, release, ok := a.session.wait(a.life)
-			if !ok {
-				return
-			}
-			err := a.store.FreeSlot(held, name, a.cfg.Presence.ID)
-			if err != nil {
-				retry.Wait(held)
-			}
-			release()
-			if err == nil {
-				return
-			}
+	retry := registry.Backoff{Min: slotLook, Max: slotMaxLook}
+	for {
+		_, held, release, ok := a.session.wait(a.life)
+		if !ok {
+			return
 		}
-	})
+		err := a.store.FreeSlot(held, name, a.cfg.Presence.ID)
+		if err != nil {
+			retry.Wait(held)
+		}
+		release()
+		if err == nil {
+			return
+		}
+	}
 }
 
 // ending reports whether the agent ends.

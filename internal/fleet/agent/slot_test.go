@@ -60,6 +60,48 @@ func TestSlots(t *testing.T) {
 		may(b, true)
 	})
 
+	const lasting = one + "[X-Fleet]\nGlobal=true\nMaxRunning=2\n"
+	scenario(t, "a unit that is started again at once waits again", func(b *bench) {
+		b.units.Script("job.service", runs)
+		b.store.place("job.service", lasting, model.Launched)
+		b.after(5 * time.Second)
+		may(b, true)
+		os.Remove(file(b)) // the unit goes on
+		b.after(2 * time.Minute)
+		may(b, false)
+		b.units.Run(b.t.Context(), []unit.Job{{Kind: unit.Restart, Unit: "job.service"}})
+		b.after(5 * time.Second)
+		may(b, true)
+		if n := b.store.taken(); n != 1 {
+			b.t.Errorf("%d slots are taken", n)
+		}
+	})
+
+	scenario(t, "what was not given back in time is not taken from the next start", func(b *bench) {
+		placed(b)
+		for away := range 20 {
+			start(b)
+			b.after(5 * time.Second)
+			os.Remove(file(b))
+			b.after(time.Minute - 6*time.Second)
+			b.store.change(func() { b.store.away = true })
+			b.after(2 * time.Second) // it is through
+			start(b)
+			b.after(time.Duration(away) * 300 * time.Millisecond)
+			b.store.change(func() { b.store.away = false })
+			b.after(20 * time.Second)
+			may(b, true)
+			if n := b.store.taken(); n != 1 {
+				b.t.Errorf("%d slots are taken", n)
+			}
+			os.Remove(file(b))
+			b.after(2 * time.Minute)
+			if n := b.store.taken(); n != 0 {
+				b.t.Errorf("at rest: %d slots are taken", n)
+			}
+		}
+	})
+
 	scenario(t, "the agent's drop-in is no part of the unit", func(b *bench) {
 		placed(b)
 		have, _ := b.units.Installed(b.t.Context())
