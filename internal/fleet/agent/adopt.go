@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"flotilla/internal/fault"
 	"flotilla/internal/unit"
@@ -85,15 +86,18 @@ func (a *Agent) adopter() (unit.Adopter, error) {
 	return m, nil
 }
 
-// inLoop has the loop run f and returns its error.
+// inLoop has the loop run f and returns its error. Once it has returned for want of
+// time f is not run any more.
 func (a *Agent) inLoop(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
-	a.inbox.leave(func(n *news) { n.found = append(n.found, func() { done <- f() }) })
+	var once sync.Once // f, or the giving up
+	a.inbox.leave(func(n *news) { n.found = append(n.found, func() { once.Do(func() { done <- f() }) }) })
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		once.Do(func() { done <- ctx.Err() })
+		return <-done
 	case <-a.over:
 		return errors.New("the agent has ended")
 	}

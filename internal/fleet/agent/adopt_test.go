@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"flotilla/internal/fleet/model"
+	"flotilla/internal/unit/unitfake"
 )
 
 func TestAdoptAndEject(t *testing.T) {
@@ -66,4 +70,21 @@ func TestAdoptAndEject(t *testing.T) {
 			b.t.Errorf("ejected: %v", err)
 		}
 	})
+}
+
+// What its caller has given up is not done later, when nobody undoes it any more.
+func TestGivenUpIsNotDone(t *testing.T) {
+	a := New(Config{}, unitfake.New(), newFakeStore(), slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := false
+	if err := a.inLoop(ctx, func() error { done = true; return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	for _, found := range a.inbox.take().found {
+		found()
+	}
+	if done {
+		t.Error("it was done")
+	}
 }
