@@ -730,6 +730,33 @@ func TestAgent(t *testing.T) {
 		b.expect("a.service", "active", 1)
 	})
 
+	scenario(t, "an entry that cannot be read stops nothing where no other is known", func(b *bench) {
+		b.store.place("a.service", one, model.Launched)
+		b.after(time.Second)
+		b.stop()
+		if err := os.Remove(filepath.Join(b.dir, "state", "schedule.json")); err != nil {
+			b.t.Fatal(err)
+		}
+		b.store.change(func() { b.store.values["schedule/m/a.service"] = "nonsense" })
+		for range 2 {
+			b.start()
+			b.after(time.Hour)
+			b.expect("a.service", "active", 1)
+			if s := b.store.state("a.service"); !strings.Contains(s.Message, "cannot be read") || s.Active != "active" {
+				b.t.Errorf("published is %+v", s)
+			}
+			b.stop()
+		}
+		b.start()
+		b.store.place("a.service", two, model.Launched)
+		b.after(time.Minute)
+		b.expect("a.service", "active", 2)
+		b.store.change(func() { b.store.values["schedule/m/a.service"] = "nonsense" })
+		b.store.release("a.service")
+		b.after(time.Minute)
+		b.expect("a.service", "inactive", 0)
+	})
+
 	scenario(t, "a text that is refused is not tried again, and an older one runs on", func(b *bench) {
 		b.store.place("a.service", one, model.Launched)
 		b.after(time.Second)
@@ -781,6 +808,27 @@ func TestAnotherStore(t *testing.T) {
 			b.t.Errorf("said %d times, want %d", n, times)
 		}
 	}
+
+	scenario(t, "it stops nothing whose entry on disk is damaged", func(b *bench) {
+		launched(b, "a.service", "b.service")
+		b.stop()
+		path := filepath.Join(b.dir, "state", "schedule.json")
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, []byte(strings.Replace(string(text), "/bin/one", "/bin/two", 1)), 0o600)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.store.replace("second")
+		for range 3 {
+			b.start()
+			b.after(time.Hour)
+			running(b, 1, "a.service", "b.service")
+			b.stop()
+		}
+		b.start()
+	})
 
 	scenario(t, "an empty store stops nothing, now or after a restart of the agent", func(b *bench) {
 		launched(b, "a.service", "b.service")
@@ -949,8 +997,13 @@ func TestScheduleOnDisk(t *testing.T) {
 		t.Error("another machine's schedule is taken")
 	}
 	write([]byte(strings.Replace(string(good), "/bin/one", "/bin/two", 1)))
-	if got, err := loadSchedule(path, "m"); err == nil || len(got.units) != 0 || got.store != want.store {
+	got, err := loadSchedule(path, "m")
+	if want.units["a.service"] = held("m", "a.service"); err == nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("a damaged text: %v, %v", got, err)
+	}
+	write(encodeSchedule("m", got)) // said once
+	if got, err := loadSchedule(path, "m"); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("an entry without a text: %v, %v", got, err)
 	}
 	write(good[:len(good)/2])
 	if _, err := loadSchedule(path, "m"); err == nil {

@@ -120,12 +120,23 @@ func (a *Agent) states() map[string]model.UnitState {
 	for _, name := range a.names() {
 		u := a.local(name)
 		message := u.message
-		if message == "" && a.want.foreign[name] != "" {
-			message = "placed by another store: it runs on as it is"
+		if message == "" {
+			message = a.aside(name)
 		}
 		if s, ok := u.state(name, a.cfg.Presence.ID, message, a.heard(name), a.memory.Units[name], now); ok {
 			out[name] = s
 		}
 	}
 	return out
+}
+
+// aside is why a unit is left as it is; "" if it is not.
+func (a *Agent) aside(name string) string {
+	if a.want.foreign[name] != "" {
+		return "placed by another store: it runs on as it is"
+	}
+	if p, wanted := a.want.units[name]; wanted && p.Hash == "" {
+		return "its entry in the schedule cannot be read: it runs on as it is"
+	}
+	return ""
 }

@@ -100,7 +100,7 @@ type scheduleFile struct {
 
 type scheduleEntry struct {
 	Unit    string      `json:"unit"`
-	Hash    string      `json:"hash"`
+	Hash    string      `json:"hash"` // "": the unit is held
 	Desired model.State `json:"desired"`
 	Gen     int64       `json:"gen"`
 	Leaving bool        `json:"leaving,omitempty"`
@@ -125,20 +125,28 @@ func loadSchedule(path, machine string) (wanted, error) {
 	}
 	var damaged []error
 	for _, e := range f.Units {
-		if unitfile.HashText(e.Text) != e.Hash {
+		switch {
+		case e.Hash == "":
+			out.units[e.Unit] = held(machine, e.Unit)
+		case unitfile.HashText(e.Text) != e.Hash:
 			damaged = append(damaged, fmt.Errorf("%s: the text of unit %s is damaged", path, e.Unit))
-			continue
-		}
-		out.units[e.Unit] = model.Placement{
-			Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
-			Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving, Restart: e.Restart,
-			MoveAfter: e.MoveAfter,
+			out.units[e.Unit] = held(machine, e.Unit)
+		default:
+			out.units[e.Unit] = e.placement(machine)
 		}
 		if e.Foreign != "" {
 			out.foreign[e.Unit] = e.Foreign
 		}
 	}
 	return out, errors.Join(damaged...)
+}
+
+func (e scheduleEntry) placement(machine string) model.Placement {
+	return model.Placement{
+		Machine: machine, Unit: e.Unit, Text: e.Text, Hash: e.Hash,
+		Desired: e.Desired, Gen: e.Gen, Leaving: e.Leaving, Restart: e.Restart,
+		MoveAfter: e.MoveAfter,
+	}
 }
 
 func encodeSchedule(machine string, want wanted) []byte {

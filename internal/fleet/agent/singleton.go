@@ -33,7 +33,9 @@ func (r *rule) read(name, hash, text string) {
 func (a *Agent) arm() {
 	armed := map[string]deadline{}
 	for name, p := range a.want.units {
-		a.local(name).rule.read(name, p.Hash, p.Text)
+		if u := a.local(name); p.Hash != "" { // else the installed text says it
+			u.rule.read(name, p.Hash, p.Text)
+		}
 	}
 	for name, u := range a.units {
 		if !u.rule.singleton || !u.installed {

@@ -30,7 +30,8 @@ func (w wanted) elsewhere(s registry.Schedule) bool {
 // succeed is what is wanted once a schedule has been read. Its entries count. A
 // unit that it does not hold is over if the same store placed it, and otherwise
 // foreign, unless foreign units are to be forgotten. An entry that cannot be read
-// (it has no hash) leaves the last known one in force.
+// (it has no hash) leaves the last known one in force; where there is none the unit
+// is held.
 func (w wanted) succeed(s registry.Schedule, forget bool) wanted {
 	next := wanted{
 		units: make(map[string]model.Placement, len(s.Entries)), foreign: map[string]string{},
@@ -43,6 +44,8 @@ func (w wanted) succeed(s registry.Schedule, forget bool) wanted {
 			next.units[p.Unit] = p
 		case ok:
 			next.units[p.Unit] = known
+		default:
+			next.units[p.Unit] = held(p.Machine, p.Unit)
 		}
 	}
 	if forget {
@@ -55,6 +58,12 @@ func (w wanted) succeed(s registry.Schedule, forget bool) wanted {
 		}
 	}
 	return next
+}
+
+// held is in place of an entry of which no more is known than that there is one: the
+// unit goes on as it is, and is not started anew. It has no hash.
+func held(machine, unit string) model.Placement {
+	return model.Placement{Machine: machine, Unit: unit, Leaving: true}
 }
 
 // owner is the store that placed a unit; "" if that is not known. One that was set
