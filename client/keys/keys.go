@@ -105,9 +105,6 @@ func (e *UnreachableError) Unwrap() []error {
 
 // New makes a client; it connects with the first request.
 func New(cfg Config) (*Client, error) {
-	if len(cfg.Endpoints) == 0 {
-		return nil, errors.New("no endpoints")
-	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 2 * time.Second
 	}
@@ -127,8 +124,12 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// SetEndpoints replaces the endpoints.
+// SetEndpoints replaces the endpoints. With an error, as for none or one that is no
+// URL, they stay as they were.
 func (c *Client) SetEndpoints(endpoints []string) error {
+	if len(endpoints) == 0 {
+		return errors.New("no endpoints")
+	}
 	list := make([]*url.URL, 0, len(endpoints))
 	for _, e := range endpoints {
 		if !strings.Contains(e, "://") {

@@ -225,6 +225,21 @@ func TestWatchResumes(t *testing.T) {
 	}
 }
 
+// A store that ends each watch at once is not asked as fast as it can answer.
+func TestWatchDoesNotSpin(t *testing.T) {
+	var asked atomic.Int32
+	url := serve(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	w := client(t, keys.Config{Endpoints: []string{url}}).Watch("/a", keys.WatchOptions{})
+	if _, err := w.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if n := asked.Load(); n < 2 || n > 4 { // at 0, 0, 50, 150 and 350 ms
+		t.Errorf("asked %d times", n)
+	}
+}
+
 func TestWatchStops(t *testing.T) {
 	began := make(chan struct{})
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -247,6 +262,10 @@ func TestBadEndpoints(t *testing.T) {
 	for _, e := range [][]string{nil, {""}, {"ftp://h:1"}, {"http://"}, {"http://a b"}} {
 		if _, err := keys.New(keys.Config{Endpoints: e}); err == nil {
 			t.Errorf("endpoints %q accepted", e)
+		}
+		c := client(t, keys.Config{Endpoints: []string{"http://h:1"}})
+		if err := c.SetEndpoints(e); err == nil || strings.Join(c.Endpoints(), " ") != "http://h:1" {
+			t.Errorf("endpoints %q accepted: %v", e, c.Endpoints())
 		}
 	}
 }

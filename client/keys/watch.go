@@ -40,18 +40,48 @@ func (c *Client) Watch(key string, o WatchOptions) *Watcher {
 // events to go on from: read the state and watch from behind that answer's Index.
 // An *UnreachableError leaves the watcher as it was: Next goes on later.
 func (w *Watcher) Next(ctx context.Context) (*Response, error) {
-	for {
+	for pause := time.Duration(0); ; {
+		began := time.Now()
 		resp, err := w.poll(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if resp == nil {
-			continue // the connection ended before an event came
+		if resp == nil { // the connection ended before an event came
+			if time.Since(began) > maxPause {
+				pause = 0
+			}
+			if pause, err = rest(ctx, pause); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if resp.Node != nil {
 			w.next = resp.Node.ModifiedIndex + 1
 		}
 		return resp, nil
+	}
+}
+
+// Connections that end again and again as soon as they are open, as of a store that
+// stops or a proxy in front of none, are opened anew at once, then after minPause, then
+// after twice as long each time.
+const (
+	minPause = 50 * time.Millisecond
+	maxPause = time.Second
+)
+
+// rest waits for a time and returns for how long the next time.
+func rest(ctx context.Context, pause time.Duration) (next time.Duration, err error) {
+	if pause == 0 {
+		return minPause, ctx.Err()
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-timer.C:
+		return min(2*pause, maxPause), nil
 	}
 }
 
