@@ -313,7 +313,8 @@ func (f *fence) kill(ctx context.Context, name string, e *effort) {
 // save writes the proof down, if there is a unit that it matters for.
 func (f *fence) save() {
 	f.mu.Lock()
-	proof, changed := f.provenLocked(), f.proof != f.saved && len(f.armed) > 0
+	proof := f.provenLocked()
+	changed := proof != f.saved && len(f.armed) > 0
 	f.saved = proof
 	f.mu.Unlock()
 	if !changed {
