@@ -132,23 +132,57 @@ func ParseMode(s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// ParseBytes reads a size with an optional suffix K, M, G, T, P or E to the base
-// of 1024. "infinity" is math.MaxUint64.
+// sizeUnits are the suffixes of a size, in the order in which they may follow each
+// other. Each stands for 1024 of the next.
+const sizeUnits = "EPTGMKB"
+
+// ParseBytes reads a size as systemd does: numbers with a suffix K, M, G, T, P or E to
+// the base of 1024, the larger first, such as 512M, 1.5G or 1G 512M. "infinity" is
+// math.MaxUint64.
 func ParseBytes(s string) (uint64, error) {
 	if s == "infinity" {
 		return math.MaxUint64, nil
 	}
-	digits, shift := s, 0
-	if n := len(s); n > 0 {
-		if i := strings.IndexByte("KMGTPE", s[n-1]); i >= 0 {
-			digits, shift = s[:n-1], 10*(i+1)
+	var total uint64
+	units := sizeUnits
+	for rest := strings.TrimLeft(s, blanks); ; {
+		var part uint64
+		var ok bool
+		part, rest, units, ok = sizePart(rest, units)
+		if !ok || part > math.MaxUint64-total {
+			return 0, fmt.Errorf("%q is no size in bytes", s)
+		}
+		if total += part; rest == "" {
+			return total, nil
 		}
 	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n > math.MaxUint64>>shift {
-		return 0, fmt.Errorf("%q is no size in bytes", s)
+}
+
+// sizePart reads one number with its suffix from the start of s, and returns which
+// suffixes may follow.
+func sizePart(s, units string) (n uint64, rest, smaller string, ok bool) {
+	end := strings.IndexFunc(s+"x", func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	whole, fraction, fractional := strings.Cut(s[:end], ".")
+	n, err := strconv.ParseUint(whole, 10, 64)
+	if err != nil || fractional && fraction == "" || strings.Contains(fraction, ".") {
+		return 0, "", "", false
 	}
-	return n << shift, nil
+	rest = strings.TrimLeft(s[end:], blanks)
+	shift := 0
+	if rest == "" {
+		units = ""
+	} else if i := strings.IndexByte(units, rest[0]); i >= 0 {
+		shift = 10 * (len(units) - 1 - i)
+		rest, units = strings.TrimLeft(rest[1:], blanks), units[i+1:]
+	} else {
+		return 0, "", "", false
+	}
+	if n > math.MaxUint64>>shift {
+		return 0, "", "", false
+	}
+	unit := uint64(1) << shift
+	f, _ := strconv.ParseFloat("0."+fraction+"0", 64) // digits; 1 if there are many nines
+	return n*unit + min(uint64(f*float64(unit)), unit-1), rest, units, true
 }
 
 // signals are the names of signal(7) by the numbers that x86, ARM and RISC-V use.

@@ -2,6 +2,7 @@ package unitfile
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,12 +100,15 @@ func TestParseSignal(t *testing.T) {
 }
 
 func TestParseSizesAndModes(t *testing.T) {
-	for in, want := range map[string]uint64{"0": 0, "4096": 4096, "4K": 4096, "2G": 2 << 30, "infinity": 1<<64 - 1} {
+	for in, want := range map[string]uint64{
+		"0": 0, "4096": 4096, "4K": 4096, "2G": 2 << 30, "infinity": 1<<64 - 1,
+		"1.5G": 3 << 29, "0.25K": 256, "512 M": 1 << 29, "1G512M": 3 << 29, "1G 512M": 3 << 29, "1K1": 1025, "3B": 3, "15E": 15 << 60, "15.99999999999999999999E": 1<<64 - 1, "1.9": 1,
+	} {
 		if got, err := ParseBytes(in); err != nil || got != want {
 			t.Errorf("%s: %d, %v, want %d", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "K", "4k", "-1", "99E"} {
+	for _, in := range []string{"", "K", "4k", "-1", "99E", "15E 1E", "1K.", ".5G", "1.G", "1.2.3G", "1e3", "512MB", "1K 1M", "1 1", "10%", "16E"} {
 		if got, err := ParseBytes(in); err == nil {
 			t.Errorf("%q was taken for %d", in, got)
 		}
@@ -206,6 +210,17 @@ func FuzzParseSpan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if d, err := ParseSpan(s); err == nil && d < 0 {
 			t.Errorf("%q is %v", s, d)
+		}
+	})
+}
+
+func FuzzParseBytes(f *testing.F) {
+	f.Add("1.5G 12K")
+	f.Add("15.9999E 1023P")
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := ParseBytes(s)
+		if first, errFirst := strconv.ParseUint(strings.TrimRight(s, sizeUnits), 10, 64); err == nil && errFirst == nil && n < first {
+			t.Errorf("%q is %d", s, n)
 		}
 	})
 }
