@@ -176,7 +176,8 @@ func firstMatch(globs, names []string) (name, glob string, found bool) {
 }
 
 // MatchGlob reports whether a glob of Conflicts or Replaces matches a unit name,
-// as path.Match does; a malformed one matches nothing.
+// as path.Match does; a malformed one matches nothing. What systemd-escape(1) has made
+// (\x2d) is as it is in the name.
 func MatchGlob(glob, name string) bool {
 	meta := strings.IndexAny(glob, `*?[\`)
 	switch {
@@ -187,7 +188,7 @@ func MatchGlob(glob, name string) bool {
 	case glob[meta:] == "*":
 		return !strings.Contains(name[meta:], "/")
 	}
-	ok, err := path.Match(glob, name)
+	ok, err := path.Match(strings.ReplaceAll(glob, `\x`, `\\x`), name)
 	return ok && err == nil
 }
 

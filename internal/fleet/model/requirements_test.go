@@ -139,6 +139,11 @@ func TestMatchGlob(t *testing.T) {
 		{"web@[1.service", "web@1.service", false},
 		{`a\*.service`, "a*.service", true},
 		{"*", "a/b", false},
+		{`a\x2db.service`, `a\x2db.service`, true},
+		{`a\\x2db.service`, `a\x2db.service`, true},
+		{`mnt-*\x2dset.mount`, `mnt-data\x2dset.mount`, true},
+		{`a\x2d*`, `a\x2db.service`, true},
+		{`a\x2db.service`, `ax2db.service`, false},
 	} {
 		if got := MatchGlob(c.glob, c.name); got != c.want {
 			t.Errorf("MatchGlob(%q, %q) = %v", c.glob, c.name, got)
