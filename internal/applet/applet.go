@@ -22,6 +22,10 @@ var Version = "dev"
 
 // Env is all that a program gets from outside. A test builds one by hand.
 type Env struct {
+	// Called is what the program was called as, for help and hints that can be typed as they
+	// are: the name of a link ("coreos-cloudinit"), or two words ("flotilla cloudinit"). ""
+	// where nobody called it, as in a manual.
+	Called    string
 	Args      []string // the arguments after the program's name
 	Stdin     io.Reader
 	Stdout    io.Writer
@@ -36,6 +40,21 @@ func (e Env) Getenv(key string) string {
 	}
 	v, _ := e.LookupEnv(key)
 	return v
+}
+
+// CalledOr returns Called, or name where nobody called the program.
+func (e Env) CalledOr(name string) string {
+	if e.Called == "" {
+		return name
+	}
+	return e.Called
+}
+
+// NameOr returns the program's own name among what it was called as: what its errors begin
+// with. It is name where nobody called it.
+func (e Env) NameOr(name string) string {
+	called := e.CalledOr(name)
+	return called[strings.LastIndexByte(called, ' ')+1:]
 }
 
 // Applet is one program of the binary.
@@ -97,7 +116,7 @@ func (t Table) Exec() {
 // ExecNamed is Exec if this process was called as one of the table's programs, and
 // otherwise does nothing. It may be called from a package's init.
 func (t Table) ExecNamed() {
-	if _, _, ok := t.pick(os.Args[0], os.Args[1:]); !ok {
+	if _, _, ok := t.pick(os.Args[0], Env{Args: os.Args[1:]}); !ok {
 		return
 	}
 	// The goroutine that runs the inits is tied to its thread, which makes every
@@ -106,24 +125,28 @@ func (t Table) ExecNamed() {
 	select {}
 }
 
-// pick returns the applet that the binary's name picks, else the first argument,
-// and its arguments.
-func (t Table) pick(argv0 string, args []string) (Applet, []string, bool) {
-	if a, ok := t.Find(filepath.Base(argv0)); ok {
-		return a, args, true
+// pick returns the applet that the binary's name picks, else the first argument, and env
+// as it gets it.
+func (t Table) pick(argv0 string, env Env) (Applet, Env, bool) {
+	base := filepath.Base(argv0)
+	if a, ok := t.Find(base); ok {
+		env.Called = base
+		return a, env, true
 	}
-	if len(args) == 0 {
-		return Applet{}, nil, false
+	if len(env.Args) == 0 {
+		return Applet{}, env, false
 	}
-	a, ok := t.Find(args[0])
-	return a, args[1:], ok
+	a, ok := t.Find(env.Args[0])
+	if ok {
+		env.Called, env.Args = base+" "+env.Args[0], env.Args[1:]
+	}
+	return a, env, ok
 }
 
 // Main picks the applet by the name the binary was called with (argv0), else by
 // the first argument, runs it and returns its exit code.
 func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
-	if a, args, ok := t.pick(argv0, env.Args); ok {
-		env.Args = args
+	if a, env, ok := t.pick(argv0, env); ok {
 		return a.Run(ctx, env)
 	}
 	if len(env.Args) == 0 {
@@ -134,7 +157,7 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 	env.Args = env.Args[1:]
 	switch name {
 	case "help", "--help", "-help", "-h":
-		return t.help(ctx, env)
+		return t.help(ctx, argv0, env)
 	case "version", "--version", "-version":
 		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
 		return fault.ExitOK
@@ -148,17 +171,17 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 	return fault.ExitUsage
 }
 
-func (t Table) help(ctx context.Context, env Env) int {
+func (t Table) help(ctx context.Context, argv0 string, env Env) int {
 	if len(env.Args) == 0 {
 		t.Overview(env.Stdout)
 		return fault.ExitOK
 	}
-	a, ok := t.Find(env.Args[0])
+	a, env, ok := t.pick(argv0, env)
 	if !ok {
 		t.unknown(env.Stderr, env.Args[0])
 		return fault.ExitUsage
 	}
-	env.Args = append([]string{"--help"}, env.Args[1:]...)
+	env.Args = append([]string{"--help"}, env.Args...)
 	return a.Run(ctx, env)
 }
 

@@ -9,7 +9,7 @@ import (
 func table(ran *string) Table {
 	run := func(name string) func(context.Context, Env) int {
 		return func(_ context.Context, env Env) int {
-			*ran = name + " " + strings.Join(env.Args, ",")
+			*ran = name + " " + strings.Join(env.Args, ",") + " as " + env.Called + ", " + env.NameOr(name)
 			return 7
 		}
 	}
@@ -27,11 +27,12 @@ func TestPick(t *testing.T) {
 		ran   string
 		code  int
 	}{
-		{"/usr/bin/etcd", []string{"--name", "a"}, "etcd --name,a", 7},
-		{"flotilla", []string{"etcd", "--name"}, "etcd --name", 7},
-		{"flotilla-1.2", []string{"fleetctl"}, "fleetctl ", 7},
-		{"./coreos-cloudinit", []string{"-validate"}, "cloudinit -validate", 7},
-		{"flotilla", []string{"help", "etcd"}, "etcd --help", 7},
+		{"/usr/bin/etcd", []string{"--name", "a"}, "etcd --name,a as etcd, etcd", 7},
+		{"flotilla", []string{"etcd", "--name"}, "etcd --name as flotilla etcd, etcd", 7},
+		{"flotilla-1.2", []string{"fleetctl"}, "fleetctl  as flotilla-1.2 fleetctl, fleetctl", 7},
+		{"./coreos-cloudinit", []string{"-validate"}, "cloudinit -validate as coreos-cloudinit, coreos-cloudinit", 7},
+		{"flotilla", []string{"cloudinit"}, "cloudinit  as flotilla cloudinit, cloudinit", 7},
+		{"flotilla", []string{"help", "etcd"}, "etcd --help as flotilla etcd, etcd", 7},
 		{"flotilla", nil, "", 0},
 		{"flotilla", []string{"version"}, "", 0},
 		{"flotilla", []string{"fletctl"}, "", 2},

@@ -31,8 +31,9 @@ func Describe(ctx context.Context, a applet.Applet) (*cobra.Command, string) {
 
 // Run executes cmd with the arguments and streams of env and returns the exit
 // code. Long flags may be written with one dash, as the classic tools did
-// (-tunnel). Errors are printed by fault.Print under the root command's name;
-// what cobra itself complains of (flags, arguments, commands) is a usage error.
+// (-tunnel). Errors are printed by fault.Print under the name that the program was
+// called by, else the root command's; what cobra itself complains of (flags,
+// arguments, commands) is a usage error.
 func Run(ctx context.Context, env applet.Env, cmd *cobra.Command) int {
 	if into, ok := ctx.Value(capture{}).(**cobra.Command); ok {
 		*into = cmd
@@ -46,13 +47,26 @@ func Run(ctx context.Context, env applet.Env, cmd *cobra.Command) int {
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	// Cobra offers "unknown command" with its own suggestions; ours is below.
 	cmd.DisableSuggestions = true
+	callAs(cmd, env.Called)
 	wrapUsage(cmd)
 	err := cmd.ExecuteContext(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command ") {
 		err = unknownCommand(cmd, err)
 	}
-	fault.Print(env.Stderr, cmd.Name(), err)
+	fault.Print(env.Stderr, env.NameOr(cmd.Name()), err)
 	return fault.ExitCode(err)
+}
+
+// callAs makes help and hints say what was typed to call the program: there may be no
+// link of any other name.
+func callAs(root *cobra.Command, called string) {
+	if called == "" {
+		return
+	}
+	if root.Annotations == nil {
+		root.Annotations = map[string]string{}
+	}
+	root.Annotations[cobra.CommandDisplayNameAnnotation] = called
 }
 
 // wrapUsage makes errors about flags and arguments usage errors, for cmd and all
@@ -103,9 +117,12 @@ func unknownCommand(cmd *cobra.Command, err error) error {
 		}
 	}
 	err = fmt.Errorf("unknown command %q", name)
-	if near := fault.Nearest(name, names); near != "" {
+	switch near := fault.Nearest(name, names); {
+	case len(names) == 0:
+		err = fault.Hint(fmt.Errorf("unexpected argument %q", name), "see '%s --help'", cmd.CommandPath())
+	case near != "":
 		err = fault.Hint(err, "did you mean %q?", near)
-	} else {
+	default:
 		err = fault.Hint(err, "there are: %s", strings.Join(names, " "))
 	}
 	return fault.Code(fault.ExitUsage, err)

@@ -52,6 +52,31 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Help and hints can be typed as they are, whatever the program was called as.
+func TestCalledAs(t *testing.T) {
+	for _, c := range []struct{ called, args, out, errOut string }{
+		{"coreos-cloudinit", "--nonesuch", "", "coreos-cloudinit: unknown flag: --nonesuch\nhint: see 'coreos-cloudinit --help'\n"},
+		{"flotilla fleetctl", "start", "", "fleetctl: requires at least 1 arg(s), only received 0\nhint: usage: flotilla fleetctl start UNIT... [flags]\n"},
+		{"flotilla fleetctl", "start --help", "Usage:\n  flotilla fleetctl start UNIT... [flags]\n", ""},
+	} {
+		var out, errs strings.Builder
+		Run(t.Context(), applet.Env{Called: c.called, Args: strings.Fields(c.args), Stdout: &out, Stderr: &errs}, testRoot())
+		if !strings.HasPrefix(out.String(), c.out) || errs.String() != c.errOut {
+			t.Errorf("%s %s:\nstdout %q\nstderr %q\nwant\n%q\n%q", c.called, c.args, out.String(), errs.String(), c.out, c.errOut)
+		}
+	}
+}
+
+// A program without commands has no list of them to offer.
+func TestUnexpectedArgument(t *testing.T) {
+	var errs strings.Builder
+	code := Run(t.Context(), applet.Env{Args: []string{"x"}, Stderr: &errs}, &cobra.Command{Use: "locksmithd", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {}})
+	want := "locksmithd: unexpected argument \"x\"\nhint: see 'locksmithd --help'\n"
+	if code != fault.ExitUsage || errs.String() != want {
+		t.Errorf("code %d, got\n%swant\n%s", code, errs.String(), want)
+	}
+}
+
 func TestSingleDashLeavesTheRestAlone(t *testing.T) {
 	got := strings.Join(SingleDash(testRoot(), strings.Fields("-n5 -x -tunnel a - -- -tunnel b")), " ")
 	if want := "-n5 -x --tunnel a - -- -tunnel b"; got != want {

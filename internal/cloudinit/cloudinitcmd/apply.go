@@ -32,7 +32,7 @@ func (p *program) runApply(ctx context.Context, sources []source.Source) error {
 	unlock, err := p.store(h).Lock(ctx, func() { p.say("waiting for another run to end") })
 	if err != nil {
 		// Two runs at once are better than a machine without keys.
-		p.say("cloudinit: %v", err)
+		p.say("%s: %v", p.name(), err)
 		unlock = func() {}
 	}
 	defer unlock()
@@ -69,7 +69,7 @@ func (p *program) carry(ctx context.Context, h *apply.Host, in *input, made plan
 	errs = append(errs, store.SaveResult(r))
 	if err := errors.Join(errs...); err != nil {
 		r.State, r.Errors = apply.HasFailed, append(r.Errors, err.Error())
-		fault.Print(p.env.Stderr, "cloudinit", err)
+		fault.Print(p.env.Stderr, p.name(), err)
 	}
 	return p.conclude(r)
 }
@@ -119,7 +119,7 @@ func (p *program) end(s plan.Step, o apply.Outcome) {
 		if s.Kind == plan.Command {
 			what = s.Verb + " " + s.Target
 		}
-		p.say("cloudinit: %s: %s: %s", what, o.Status, o.Error)
+		p.say("%s: %s: %s: %s", p.name(), what, o.Status, o.Error)
 	case p.json():
 	case o.Elapsed >= slow:
 		fmt.Fprintf(p.env.Stdout, "         %s after %s\n", o.Status, o.Elapsed.Round(100*time.Millisecond))

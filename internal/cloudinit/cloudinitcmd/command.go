@@ -87,15 +87,16 @@ type program struct {
 
 func newCommand(env applet.Env, programs apply.Commander) *cobra.Command {
 	p := &program{env: env, cmd: programs, githubKeys: "https://api.github.com/users/%s/keys"}
+	called := env.CalledOr(classicName)
 	c := &cobra.Command{
-		Use:   "cloudinit -from-SOURCE[=WHERE]... [flags]\n  cloudinit -validate [-from-SOURCE=WHERE] [FILE...]\n  cloudinit -status",
+		Use:   p.name() + " -from-SOURCE[=WHERE]... [flags]\n  " + called + " -validate [-from-SOURCE=WHERE] [FILE...]\n  " + called + " -status",
 		Short: "apply a cloud-config document to this machine",
 		Long: "Makes this machine what a cloud-config document asks for: host name, users, keys, files, units.\n" +
 			"What is so already is left alone, so a second run changes nothing. Of several sources the first that\n" +
 			"answers counts. Flags may have one dash or two.",
-		Example: "  coreos-cloudinit -validate -from-file=cloud-config.yaml\n" +
-			"  coreos-cloudinit -from-file=cloud-config.yaml -dry-run\n" +
-			"  coreos-cloudinit -from-url=http://10.0.0.1/cloud-config.yaml",
+		Example: "  " + called + " -validate -from-file=cloud-config.yaml\n" +
+			"  " + called + " -from-file=cloud-config.yaml -dry-run\n" +
+			"  " + called + " -from-url=http://10.0.0.1/cloud-config.yaml",
 		RunE: func(c *cobra.Command, args []string) error { return p.run(c.Context(), args) },
 	}
 	p.flags(c)
@@ -192,7 +193,7 @@ func (p *program) run(ctx context.Context, args []string) (err error) {
 		return p.showStatus()
 	case len(sources) == 0 && !(p.validate && len(args) > 0):
 		return fault.Hint(fault.Usage("no source: name at least one with a -from-... flag or -oem"),
-			"try '%s -from-file=cloud-config.yaml', or --help", classicName)
+			"try '%s -from-file=cloud-config.yaml', or --help", p.env.CalledOr(classicName))
 	case p.validate:
 		return p.runValidate(ctx, sources, args)
 	case p.dryRun:
@@ -200,6 +201,9 @@ func (p *program) run(ctx context.Context, args []string) (err error) {
 	}
 	return p.runApply(ctx, sources)
 }
+
+// name is what messages begin with.
+func (p *program) name() string { return p.env.NameOr(classicName) }
 
 func (p *program) json() bool { return p.output == "json" }
 

@@ -105,7 +105,7 @@ func (p *program) failedBefore(in *input, made plan.Plan) bool {
 // showInput says what is wrong with the source and its document.
 func (p *program) showInput(in *input) {
 	for _, err := range in.errs {
-		fault.Print(p.env.Stderr, "cloudinit", err)
+		fault.Print(p.env.Stderr, p.name(), err)
 	}
 	for _, f := range in.findings {
 		p.say("%s", f)

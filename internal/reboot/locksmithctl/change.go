@@ -197,7 +197,7 @@ func (s *session) reboot() *cobra.Command {
 			return usage(c, "reboot takes no arguments")
 		}
 		if !s.machine.IsRoot() {
-			return fault.Hint(errors.New("only root may reboot the machine"), "sudo locksmithctl reboot")
+			return fault.Hint(errors.New("only root may reboot the machine"), "sudo %s reboot", s.env.CalledOr("locksmithctl"))
 		}
 		return s.rebootNow(c.Context(), why)
 	}
@@ -263,7 +263,7 @@ func (s *session) sendNeedReboot() *cobra.Command {
 			return usage(c, "send-need-reboot takes no arguments")
 		}
 		if !s.machine.IsRoot() {
-			return fault.Hint(errors.New("nobody believes it of another user than root"), "sudo locksmithctl send-need-reboot")
+			return fault.Hint(errors.New("nobody believes it of another user than root"), "sudo %s send-need-reboot", s.env.CalledOr("locksmithctl"))
 		}
 		return s.machine.SendNeedReboot(c.Context())
 	}
