@@ -21,6 +21,11 @@ import (
 
 // Set is the settings of a program. The zero value has none.
 type Set struct {
+	// Place names where a variable's value comes from, "FILE:LINE": what systemd reads from
+	// a file arrives in the environment, and a person looks for it in the file. "" and a nil
+	// Place name the variable itself.
+	Place func(variable, value string) string
+
 	settings []*setting
 	problems []Problem
 	notices  []Problem
@@ -32,6 +37,7 @@ type setting struct {
 	set   func(string) error
 	show  func() string
 	flag  *rawFlag // nil: Flags was not called
+	where string   // of the value that counts; "" is the default
 }
 
 // Problem is one thing wrong with the configuration.
@@ -234,9 +240,26 @@ func (s *Set) Env(prefix string, lookup func(string) (string, bool)) {
 	for _, one := range s.settings {
 		name := prefix + strings.ToUpper(one.name)
 		if v, ok := lookup(name); ok {
-			s.apply(one, name, v)
+			s.apply(one, s.placeOf(name, v), v)
 		}
 	}
+}
+
+func (s *Set) placeOf(variable, value string) string {
+	if s.Place != nil {
+		if place := s.Place(variable, value); place != "" {
+			return place
+		}
+	}
+	return variable
+}
+
+// Where is the place of a setting's value: as in Problem, "" where it is the default.
+func (s *Set) Where(name string) string {
+	if one := s.find(name); one != nil {
+		return one.where
+	}
+	return ""
 }
 
 // FromFlags takes over the flags that were given.
@@ -276,6 +299,7 @@ func (s *Set) apply(one *setting, where, value string) {
 		s.notices = append(s.notices, Problem{Where: where, Msg: one.name + " has " + one.usage})
 		return
 	}
+	one.where = where
 	if err := one.set(value); err != nil {
 		s.problems = append(s.problems, Problem{Where: where, Msg: fmt.Sprintf("%s: %v", one.name, err)})
 	}

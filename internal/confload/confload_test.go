@@ -32,6 +32,28 @@ func (c *config) settings() *Set {
 	return s
 }
 
+// A variable that a file is the source of is told with its place there.
+func TestPlace(t *testing.T) {
+	var c config
+	s := c.settings()
+	s.Place = func(variable, value string) string {
+		if variable == "FLEET_AGENT_TTL" {
+			return "/etc/default/fleet:3"
+		}
+		return ""
+	}
+	vars := map[string]string{"FLEET_AGENT_TTL": "soon", "FLEET_TOKEN_LIMIT": "many"}
+	s.Env("FLEET_", func(name string) (string, bool) { v, ok := vars[name]; return v, ok })
+	want := `/etc/default/fleet:3: agent_ttl: "soon" is neither a time such as 30s nor a number of seconds
+FLEET_TOKEN_LIMIT: token_limit: "many" is not a number from 1 to 1000`
+	if err := s.Err(); err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if s.Where("agent_ttl") != "/etc/default/fleet:3" || s.Where("public_ip") != "" {
+		t.Errorf("at %q and %q", s.Where("agent_ttl"), s.Where("public_ip"))
+	}
+}
+
 // Each file of testdata is a configuration, and what comes of it: the effective
 // settings, notices and problems.
 func TestFiles(t *testing.T) {

@@ -435,23 +435,55 @@ func CheckAssignment(s string) error {
 // the end of a line continues it. Lines that are no assignment
 // are left out and returned in problems, by number.
 func ParseEnvFile(text string) (assignments []string, problems []error) {
+	list, problems := EnvFileVariables(text)
+	for _, v := range list {
+		assignments = append(assignments, v.Name+"="+v.Value)
+	}
+	return assignments, problems
+}
+
+// EnvVariable is one assignment of an EnvironmentFile=.
+type EnvVariable struct {
+	Name, Value string
+	Line        int // at which it begins, from 1
+}
+
+// EnvFileError is a line of an EnvironmentFile= that is no assignment.
+type EnvFileError struct {
+	Line int // from 1
+	Err  error
+}
+
+// Error is "line N: WHY".
+func (e *EnvFileError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
+
+// Unwrap is why the line is none.
+func (e *EnvFileError) Unwrap() error { return e.Err }
+
+// EnvFileVariables is ParseEnvFile with the place of each assignment; each problem is an
+// *EnvFileError.
+func EnvFileVariables(text string) (assignments []EnvVariable, problems []error) {
 	p := envParser{text: text, line: 1}
 	for p.pos < len(p.text) {
 		line := p.line
-		name, ok := p.name()
-		if !ok {
+		name, err := p.name()
+		if err != nil {
+			problems = append(problems, &EnvFileError{Line: line, Err: err})
+			continue
+		}
+		if name == "" {
 			continue
 		}
 		value := p.value()
 		if err := CheckEnvName(name); err != nil {
-			problems = append(problems, fmt.Errorf("line %d: %w", line, err))
+			problems = append(problems, &EnvFileError{Line: line, Err: err})
 			continue
 		}
 		if strings.IndexByte(value, 0) >= 0 || !utf8.ValidString(value) {
-			problems = append(problems, fmt.Errorf("line %d: the value of %s is no UTF-8 text", line, name))
+			problems = append(problems, &EnvFileError{Line: line, Err: fmt.Errorf("the value of %s is no UTF-8 text", name)})
 			continue
 		}
-		assignments = append(assignments, name+"="+value)
+		assignments = append(assignments, EnvVariable{Name: name, Value: value, Line: line})
 	}
 	return assignments, problems
 }
@@ -475,9 +507,12 @@ func (p *envParser) next() (c byte, ok bool) {
 	return c, true
 }
 
-// name reads up to the equals sign; ok is false for a comment and for a line that
-// has none, which is then consumed.
-func (p *envParser) name() (string, bool) {
+// errNoName is said of a line "=VALUE".
+var errNoName = errors.New("there is no name before the equals sign")
+
+// name reads up to the equals sign. A comment has no name, and a line without such a sign
+// is an error; both are consumed.
+func (p *envParser) name() (string, error) {
 	start := p.pos
 	end := strings.IndexByte(p.text[start:], '\n')
 	if end < 0 {
@@ -487,16 +522,20 @@ func (p *envParser) name() (string, bool) {
 	trimmed := strings.TrimLeft(line, blanks)
 	if trimmed == "" || trimmed[0] == '#' || trimmed[0] == ';' {
 		p.skipComment()
-		return "", false
+		return "", nil
 	}
 	name, _, ok := strings.Cut(line, "=")
 	if !ok {
 		p.pos = min(start+end+1, len(p.text))
 		p.line++
-		return "", false
+		return "", fmt.Errorf("%q is no assignment NAME=VALUE", trimmed)
 	}
 	p.pos = start + len(name) + 1
-	return strings.TrimSpace(name), true
+	if name = strings.TrimSpace(name); name == "" {
+		p.value()
+		return "", errNoName
+	}
+	return name, nil
 }
 
 // skipComment consumes a comment; a backslash carries it over to the next line.

@@ -1,6 +1,7 @@
 package unitfile
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,8 +155,13 @@ func TestParseEnvFile(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}
-	if len(problems) != 1 || problems[0].Error() != `line 15: "1BAD" is no name of a variable` {
+	wantProblems := "[line 14: \"no assignment\" is no assignment NAME=VALUE line 15: \"1BAD\" is no name of a variable]"
+	if fmt.Sprint(problems) != wantProblems {
 		t.Errorf("problems: %v", problems)
+	}
+	list, _ := EnvFileVariables(text)
+	if i := slices.IndexFunc(list, func(v EnvVariable) bool { return v.Name == "MIXED" }); i < 0 || list[i].Line != 12 {
+		t.Errorf("MIXED is number %d in %v", i, list)
 	}
 }
 
