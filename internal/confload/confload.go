@@ -280,15 +280,20 @@ func (s *Set) find(name string) *setting {
 	return nil
 }
 
+// Names are those of all settings.
+func (s *Set) Names() []string {
+	out := make([]string, len(s.settings))
+	for i, one := range s.settings {
+		out[i] = one.name
+	}
+	return out
+}
+
 // unknown notes a name that is not ours: ignored, as the classic daemons did, but
 // not without a word.
 func (s *Set) unknown(where, name string) {
-	var names []string
-	for _, one := range s.settings {
-		names = append(names, one.name)
-	}
 	msg := fmt.Sprintf("unknown key %q, ignored", name)
-	if near := fault.Nearest(name, names); near != "" {
+	if near := fault.Nearest(name, s.Names()); near != "" {
 		msg += fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	s.notices = append(s.notices, Problem{Where: where, Msg: msg})

@@ -47,11 +47,14 @@ type program struct {
 	effective bool
 	cfg       Config
 	set       *confload.Set
+	files     environment
 }
 
 func run(ctx context.Context, env applet.Env) int {
 	p := &program{env: env, cfg: Defaults()}
 	p.set = p.cfg.settings()
+	p.files = readEnvironment(environmentFiles, os.ReadFile)
+	p.set.Place = p.files.place
 	cmd := &cobra.Command{
 		Use:   "locksmithd [flags]",
 		Short: "reboot this machine when it wants to and it is its turn",
@@ -72,9 +75,12 @@ func run(ctx context.Context, env applet.Env) int {
 // load puts the configuration together: environment, then flags.
 func (p *program) load() error {
 	p.set.Env("", lenient(p.env.LookupEnv))
-	p.set.Env("LOCKSMITHD_", p.env.LookupEnv)
+	p.set.Env(prefix, p.env.LookupEnv)
 	p.set.FromFlags()
-	if err := errors.Join(p.set.Err(), p.cfg.check()); err != nil {
+	for _, n := range p.files.notices(variables(p.set.Names())) {
+		logx.New(p.env.Stderr, slog.LevelInfo).Warn("line of the configuration ignored", "at", n.Where, "why", n.Msg)
+	}
+	if err := errors.Join(p.set.Err(), placed(p.cfg.check(), p.set.Where)); err != nil {
 		return fault.Code(fault.ExitUsage, fmt.Errorf("configuration:\n%w", err))
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ const (
 	BestEffort Strategy = "best-effort" // EtcdLock where a member of the store or a proxy runs, else AtOnce
 	EtcdLock   Strategy = "etcd-lock"   // in the window, with the lock
 )
+
+// prefix is that of the variables.
+const prefix = "LOCKSMITHD_"
 
 // Config is the configuration of locksmithd. Defaults has what counts where nothing is
 // said; docs/cli/locksmithd.md explains each.
@@ -154,23 +158,46 @@ func (c Config) window() (window.Window, bool, error) {
 		return window.Window{}, false, nil
 	}
 	if c.WindowStart == "" || c.WindowLength == "" {
-		return window.Window{}, false, errors.New("reboot_window_start and reboot_window_length: one without the other is no window")
+		return window.Window{}, false, about(errors.New("reboot_window_start and reboot_window_length: one without the other is no window"),
+			"reboot_window_start", "reboot_window_length")
 	}
-	zone := machineZone("/etc/localtime")
-	if c.WindowZone != "" {
-		var err error
-		if zone, err = time.LoadLocation(c.WindowZone); err != nil {
-			return window.Window{}, false, fmt.Errorf("reboot_window_tz: %w", err)
-		}
-	}
+	zone, zoneErr := c.zone()
 	w, err := window.Parse(c.WindowStart, c.WindowLength, zone)
 	if err != nil {
-		return window.Window{}, false, fmt.Errorf("reboot window: %w", err)
+		return window.Window{}, false, errors.Join(zoneErr, ofWindow(err))
 	}
 	if w.Length() == 0 {
-		return window.Window{}, false, errors.New("reboot window: reboot_window_length: one of 0 never opens; 'reboot_strategy=off' says that")
+		err = about(errors.New("reboot window: reboot_window_length: one of 0 never opens; 'reboot_strategy=off' says that"), "reboot_window_length")
+	}
+	if err = errors.Join(zoneErr, err); err != nil {
+		return window.Window{}, false, err
 	}
 	return w, true, nil
+}
+
+// zone is the time zone of the window.
+func (c Config) zone() (*time.Location, error) {
+	if c.WindowZone == "" {
+		return machineZone("/etc/localtime"), nil
+	}
+	zone, err := time.LoadLocation(c.WindowZone)
+	if err != nil {
+		return nil, about(fmt.Errorf("reboot_window_tz: %w", err), "reboot_window_tz")
+	}
+	return zone, nil
+}
+
+// ofWindow says which setting each thing is about that is wrong with a window.
+func ofWindow(err error) error {
+	var out []error
+	for _, one := range apart(err) {
+		setting := "reboot_window_start"
+		if errors.Is(one, window.ErrLength) {
+			setting = "reboot_window_length"
+		}
+		out = append(out, about(fmt.Errorf("reboot window: %w", one), setting))
+	}
+	return errors.Join(out...)
 }
 
 // machineZone is the machine's own time zone. Its file is a link into the system's data on
@@ -192,18 +219,29 @@ func machineZone(file string) *time.Location {
 	return zone
 }
 
+// bare are the variables that count without the prefix too: those of the classic file.
+var bare = []string{"REBOOT_STRATEGY", "REBOOT_WINDOW_START", "REBOOT_WINDOW_LENGTH", "REBOOT_WINDOW_TZ"}
+
+// variables are those that the daemon reads, by its settings.
+func variables(settings []string) []string {
+	out := slices.Clone(bare)
+	for _, name := range settings {
+		out = append(out, prefix+strings.ToUpper(name))
+	}
+	return out
+}
+
 // lenient reads what the classic file may hold: variables of other daemons beside those
-// of this one, so that only these are looked at without the prefix.
+// of this one, so that only the bare ones are looked at without the prefix.
 func lenient(lookup func(string) (string, bool)) func(string) (string, bool) {
 	if lookup == nil {
 		return nil
 	}
 	return func(name string) (string, bool) {
-		switch name {
-		case "REBOOT_STRATEGY", "REBOOT_WINDOW_START", "REBOOT_WINDOW_LENGTH", "REBOOT_WINDOW_TZ":
-			v, ok := lookup(name)
-			return v, ok && v != "" // REBOOT_STRATEGY= is how some images say nothing
+		if !slices.Contains(bare, name) {
+			return "", false
 		}
-		return "", false
+		v, ok := lookup(name)
+		return v, ok && v != "" // REBOOT_STRATEGY= is how some images say nothing
 	}
 }

@@ -25,13 +25,13 @@ func (c Config) check() error {
 	_, _, err := c.window()
 	problems := []error{err}
 	if len(c.Endpoints) == 0 {
-		problems = append(problems, errors.New("endpoint: none; without the setting it is "+strings.Join(Defaults().Endpoints, ",")))
+		problems = append(problems, about(errors.New("endpoint: none; without the setting it is "+strings.Join(Defaults().Endpoints, ",")), "endpoint"))
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
-		problems = append(problems, errors.New("etcd_certfile and etcd_keyfile: one is of no use without the other"))
+		problems = append(problems, about(errors.New("etcd_certfile and etcd_keyfile: one is of no use without the other"), "etcd_certfile", "etcd_keyfile"))
 	}
 	if c.Group == "." || c.Group == ".." {
-		problems = append(problems, fmt.Errorf("group: %q cannot be the name of one", c.Group))
+		problems = append(problems, about(fmt.Errorf("group: %q cannot be the name of one", c.Group), "group"))
 	}
 	return errors.Join(append(problems, c.checkDoor())...)
 }
@@ -45,23 +45,24 @@ func (c Config) checkDoor() error {
 	}
 	host, _, err := net.SplitHostPort(c.FleetLockListen)
 	if err != nil {
-		return fmt.Errorf("fleetlock_listen: %w", err)
+		return about(fmt.Errorf("fleetlock_listen: %w", err), "fleetlock_listen")
 	}
 	ip := net.ParseIP(host)
 	loopback := host == "localhost" || ip != nil && ip.IsLoopback()
 	switch {
 	case (c.FleetLockCertFile == "") != (c.FleetLockKeyFile == ""):
-		return errors.New("fleetlock_certfile and fleetlock_keyfile: one is of no use without the other")
+		return about(errors.New("fleetlock_certfile and fleetlock_keyfile: one is of no use without the other"), "fleetlock_certfile", "fleetlock_keyfile")
 	case c.FleetLockCAFile != "" && c.FleetLockCertFile == "":
-		return errors.New("fleetlock_cafile: no use without fleetlock_certfile and fleetlock_keyfile")
+		return about(errors.New("fleetlock_cafile: no use without fleetlock_certfile and fleetlock_keyfile"), "fleetlock_cafile")
 	case c.FleetLockCAFile == "" && !loopback && !c.FleetLockInsecure:
-		return fault.Hint(fmt.Errorf("fleetlock_listen: %s is not of the loopback interface, and there is no authority of the clients' certificates", c.FleetLockListen),
-			"set fleetlock_certfile, fleetlock_keyfile and fleetlock_cafile; fleetlock_insecure serves whoever comes")
+		return about(fault.Hint(fmt.Errorf("fleetlock_listen: %s is not of the loopback interface, and there is no authority of the clients' certificates", c.FleetLockListen),
+			"set fleetlock_certfile, fleetlock_keyfile and fleetlock_cafile; fleetlock_insecure serves whoever comes"), "fleetlock_listen")
 	case c.FleetLockCAFile != "" && c.FleetLockInsecure:
-		return errors.New("fleetlock_insecure: clients have to show certificates of fleetlock_cafile; one of the two is not meant")
+		return about(errors.New("fleetlock_insecure: clients have to show certificates of fleetlock_cafile; one of the two is not meant"),
+			"fleetlock_insecure", "fleetlock_cafile")
 	}
 	if c.FleetLockTimeout > sema.MaxTimeout {
-		return fmt.Errorf("fleetlock_holder_timeout: %v is more than %v", c.FleetLockTimeout, sema.MaxTimeout)
+		return about(fmt.Errorf("fleetlock_holder_timeout: %v is more than %v", c.FleetLockTimeout, sema.MaxTimeout), "fleetlock_holder_timeout")
 	}
 	return nil
 }

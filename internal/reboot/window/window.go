@@ -30,6 +30,12 @@ const (
 	weekly = 7 * daily
 )
 
+// What Parse finds wrong is wrong with one of these.
+var (
+	ErrStart  = errors.New("window start")
+	ErrLength = errors.New("window length")
+)
+
 // Parse reads a start, "[DAY] H:M" by the clock of 24 hours, and a length, such as
 // "1h30m". The day is Sun to Sat, in capital letters or small ones, or the day's
 // whole name; without one the window is daily. A nil zone is UTC. The error names
@@ -52,12 +58,12 @@ func Parse(start, length string, zone *time.Location) (Window, error) {
 func (w *Window) parseStart(text string) error {
 	fields := strings.Fields(text)
 	if len(fields) == 0 || len(fields) > 2 {
-		return fmt.Errorf("window start %q: want H:M or DAY H:M, such as 4:00 or Thu 23:30", text)
+		return fmt.Errorf("%w %q: want H:M or DAY H:M, such as 4:00 or Thu 23:30", ErrStart, text)
 	}
 	if len(fields) == 2 {
 		day, ok := parseDay(fields[0])
 		if !ok {
-			return fmt.Errorf("window start %q: %q is no day: Sun, Mon, Tue, Wed, Thu, Fri or Sat", text, fields[0])
+			return fmt.Errorf("%w %q: %q is no day: Sun, Mon, Tue, Wed, Thu, Fri or Sat", ErrStart, text, fields[0])
 		}
 		w.weekly, w.day = true, day
 	}
@@ -65,7 +71,7 @@ func (w *Window) parseStart(text string) error {
 	hour, herr := number(h, 23)
 	minute, merr := number(m, 59)
 	if !ok || herr != nil || merr != nil {
-		return fmt.Errorf("window start %q: %q is no time of day: 0:00 to 23:59", text, fields[len(fields)-1])
+		return fmt.Errorf("%w %q: %q is no time of day: 0:00 to 23:59", ErrStart, text, fields[len(fields)-1])
 	}
 	w.hour, w.minute = hour, minute
 	return nil
@@ -96,13 +102,13 @@ func (w *Window) parseLength(text string) error {
 	d, err := time.ParseDuration(strings.TrimSpace(text))
 	switch {
 	case err != nil:
-		return fmt.Errorf("window length %q: want numbers with units h, m and s, such as 1h30m", text)
+		return fmt.Errorf("%w %q: want numbers with units h, m and s, such as 1h30m", ErrLength, text)
 	case d < 0:
-		return fmt.Errorf("window length %q: less than nothing", text)
+		return fmt.Errorf("%w %q: less than nothing", ErrLength, text)
 	case !w.weekly && d >= daily:
-		return fmt.Errorf("window length %q: a daily window is shorter than 24h", text)
+		return fmt.Errorf("%w %q: a daily window is shorter than 24h", ErrLength, text)
 	case d >= weekly:
-		return fmt.Errorf("window length %q: a weekly window is shorter than %gh (7 days)", text, weekly.Hours())
+		return fmt.Errorf("%w %q: a weekly window is shorter than %gh (7 days)", ErrLength, text, weekly.Hours())
 	}
 	w.length = d
 	return nil
