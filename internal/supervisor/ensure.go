@@ -66,6 +66,21 @@ func Ensure(ctx context.Context, exe, dir string, o Options) (*Client, error) {
 	return c, nil
 }
 
+// Wait returns nil when the supervisor has ended, at once if none runs, and ctx's error
+// when ctx is done before.
+func (c *Client) Wait(ctx context.Context) error {
+	self, err := c.Self(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		return awaitEnd(ctx, self.PID)
+	case running(c.dir):
+		return err
+	}
+	return nil
+}
+
 // launch starts the process and waits for the line that says it is ready.
 func launch(ctx context.Context, exe, dir string, o Options) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {

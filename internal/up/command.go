@@ -137,13 +137,21 @@ func statusCommand(env applet.Env, cfg *Config) *cobra.Command {
 			}
 			var rows [][]string
 			for _, m := range machines {
-				rows = append(rows, []string{m.Name, m.ID, m.Power, m.Dir})
+				rows = append(rows, []string{m.Name, m.ID, m.Power, m.Dir, orDash(m.Error)})
 			}
-			return cli.WriteTable(env.Stdout, []string{"NAME", "MACHINE", "POWER", "DIR"}, rows)
+			return cli.WriteTable(env.Stdout, []string{"NAME", "MACHINE", "POWER", "DIR", "ERROR"}, rows)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	return cmd
+}
+
+// orDash is a cell that may be empty, in one line.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.ReplaceAll(s, "\n", "; ")
 }
 
 func powerCommand(env applet.Env, cfg *Config, verb, short string) *cobra.Command {

@@ -22,10 +22,11 @@ const controlSocket = "up.sock"
 type MachineStatus struct {
 	Name string `json:"name"`
 	ID   string `json:"id"`
-	// Power is on, off (after kill) or failed.
+	// Power is on, off (after kill), or failed: on, and a daemon of it has ended by itself
+	// or does not start. It is started again, every restartAfter.
 	Power string `json:"power"`
 	Dir   string `json:"dir"`
-	Error string `json:"error,omitempty"` // why the machine failed
+	Error string `json:"error,omitempty"` // why the machine has failed
 }
 
 // control serves the power switch: GET /machines, POST /machines/NAME/kill and

@@ -30,7 +30,6 @@ type hosts struct {
 	store func() []string // the store's client URLs, once it runs
 	all   []*host
 	ctx   context.Context // of the machines' daemons; set by run
-	ended chan error      // a machine's daemon failed
 }
 
 // host is one machine: its init system and its fleetd.
@@ -40,8 +39,8 @@ type host struct {
 	mu     sync.Mutex
 	init   initSystem
 	cancel context.CancelFunc // stops fleetd; nil when the power is off
-	done   chan struct{}      // closed when fleetd has returned
-	err    error              // why fleetd failed
+	done   chan struct{}      // closed when nobody looks after the daemons any more
+	faults faults
 }
 
 // initSystem is what runs a machine's units, and how to be rid of it.
@@ -49,12 +48,15 @@ type initSystem struct {
 	manager unit.Manager
 	log     unit.LogReader
 	epoch   string
-	cut     func(context.Context) error // power loss
-	stop    func(context.Context) error // orderly: units are stopped
+	// ended returns nil when it has ended by itself, and again starts it then; both are nil
+	// for systemd, which lives as long as the machine.
+	ended, again func(context.Context) error
+	cut          func(context.Context) error // power loss
+	stop         func(context.Context) error // orderly: units are stopped
 }
 
 func newHosts(cfg Config, log *slog.Logger, store func() []string) *hosts {
-	h := &hosts{cfg: cfg, log: log, store: store, ended: make(chan error, cfg.Machines)}
+	h := &hosts{cfg: cfg, log: log, store: store}
 	for n := range cfg.Machines {
 		name := fmt.Sprintf("m%d", n+1)
 		h.all = append(h.all, &host{name: name, dir: cfg.machineDir(n + 1)})
@@ -62,19 +64,16 @@ func newHosts(cfg Config, log *slog.Logger, store func() []string) *hosts {
 	return h
 }
 
-// run boots all machines at once and keeps them until ctx is done.
+// run boots all machines at once and keeps them until ctx is done. That a machine does not
+// start ends it; one that fails later is started again, as systemd would.
 func (h *hosts) run(ctx context.Context, ready func()) error {
 	h.ctx = ctx
 	if err := h.each(func(m *host) error { return h.start(ctx, m) }); err != nil {
 		return errors.Join(err, h.shutdown())
 	}
 	ready()
-	select {
-	case <-ctx.Done():
-		return h.shutdown()
-	case err := <-h.ended:
-		return errors.Join(err, h.shutdown())
-	}
+	<-ctx.Done()
+	return h.shutdown()
 }
 
 func (h *hosts) each(do func(*host) error) error {
@@ -91,7 +90,8 @@ func (h *hosts) each(do func(*host) error) error {
 	return errors.Join(errs...)
 }
 
-// start switches a machine on: first what runs its units, then its fleetd.
+// start switches a machine on: first what runs its units, then its fleetd. When fleetd
+// does not start the machine is on all the same, has failed, and goes on trying.
 func (h *hosts) start(ctx context.Context, m *host) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -105,25 +105,16 @@ func (h *hosts) start(ctx context.Context, m *host) error {
 	if err != nil {
 		return err
 	}
-	daemon := fleetd.New(h.fleetConfig(m), fleetd.Deps{
-		Manager: init.manager, Log: init.log, Epoch: init.epoch, Logger: h.log.With("part", "fleet", "machine", m.name),
-	})
 	run, cancel := context.WithCancel(h.ctx)
-	ready := make(chan struct{})
-	m.init, m.cancel, m.done, m.err = init, cancel, make(chan struct{}), nil
+	m.init, m.cancel, m.done = init, cancel, make(chan struct{})
+	first := make(chan error, 1)
 	go func() {
-		err := daemon.Run(run, sync.OnceFunc(func() { close(ready) }))
-		if run.Err() == nil {
-			m.err = fmt.Errorf("machine %s: fleetd ended: %w", m.name, err)
-			h.ended <- m.err
-		}
-		close(m.done)
+		defer close(m.done)
+		h.keep(run, m, first)
 	}()
 	select {
-	case <-ready:
-		return nil
-	case <-m.done:
-		return m.err
+	case err := <-first:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -138,7 +129,10 @@ func (h *hosts) openInit(ctx context.Context, m *host) (initSystem, error) {
 		stop := func(context.Context) error { return mgr.Close() }
 		return initSystem{manager: mgr, log: journal.New(journal.Config{User: user}), cut: stop, stop: stop}, nil
 	}
-	sv, err := supervisor.Ensure(ctx, h.cfg.Exe, filepath.Join(m.dir, "sv"), supervisor.Options{Machine: m.name})
+	ensure := func(ctx context.Context) (*supervisor.Client, error) {
+		return supervisor.Ensure(ctx, h.cfg.Exe, filepath.Join(m.dir, "sv"), supervisor.Options{Machine: m.name})
+	}
+	sv, err := ensure(ctx)
 	if err != nil {
 		return initSystem{}, err
 	}
@@ -146,7 +140,11 @@ func (h *hosts) openInit(ctx context.Context, m *host) (initSystem, error) {
 	if err != nil {
 		return initSystem{}, err
 	}
-	return initSystem{manager: sv, log: sv, epoch: epoch, cut: m.ending(sv.Kill), stop: m.ending(sv.Shutdown)}, nil
+	again := func(ctx context.Context) error {
+		_, err := ensure(ctx) // sv reaches the new one by itself
+		return err
+	}
+	return initSystem{manager: sv, log: sv, epoch: epoch, ended: sv.Wait, again: again, cut: m.ending(sv.Kill), stop: m.ending(sv.Shutdown)}, nil
 }
 
 // epoch names the time from one power-on of the machine to the next: what the
@@ -257,8 +255,11 @@ func (h *hosts) status() []MachineStatus {
 	for _, m := range h.all {
 		m.mu.Lock()
 		s := MachineStatus{Name: m.name, ID: m.id, Power: "on", Dir: m.dir}
-		if m.cancel == nil {
+		switch err := m.faults.err(); {
+		case m.cancel == nil:
 			s.Power = "off"
+		case err != nil:
+			s.Power, s.Error = "failed", err.Error()
 		}
 		m.mu.Unlock()
 		out = append(out, s)
