@@ -14,38 +14,71 @@ import (
 	"flotilla/internal/unit"
 )
 
-// What became of a job whose end was missed, by the state its unit is in and by
-// whether it changed to that after the job was sent.
+// What became of a job whose end was missed, by the state its unit is in, what that did
+// after the job was sent, and the job that it has now.
 func TestFate(t *testing.T) {
-	const before, after = false, true
 	for _, tt := range []struct {
 		kind   unit.Kind
-		active string // and a word after it: there is a job
-		fresh  bool
+		state  string // active state, then: "began" and "changed" after the job was sent, the job's type
 		result string
-		want   unit.Result // "" cannot be told: send it again
+		want   string // "" send it again
 	}{
-		{unit.Start, "active", before, "success", unit.Done},
-		{unit.Start, "active", after, "success", unit.Done},
-		{unit.Start, "activating", after, "success", ""},
-		{unit.Start, "failed", after, "exit-code", unit.Failed},
-		{unit.Start, "failed", before, "exit-code", ""},
-		{unit.Start, "inactive", after, "success", unit.Done},
-		{unit.Start, "inactive", before, "success", ""},
-		{unit.Restart, "active", after, "success", unit.Done},
-		{unit.Restart, "active", before, "success", ""},
-		{unit.Restart, "failed", after, "exit-code", unit.Failed},
-		{unit.Restart, "inactive job", after, "success", ""},
-		{unit.Restart, "failed job", after, "timeout", ""},
-		{unit.Stop, "inactive", before, "success", unit.Done},
-		{unit.Stop, "failed", after, "timeout", unit.Done},
-		{unit.Stop, "deactivating", after, "success", ""},
-		{unit.Stop, "active", before, "success", ""},
+		{unit.Start, "active", "success", "done"},
+		{unit.Start, "active began changed", "success", "done"},
+		{unit.Start, "activating began changed", "success", ""},
+		{unit.Start, "activating began changed start", "success", "under way"},
+		{unit.Start, "inactive restart", "success", "under way"},
+		{unit.Start, "deactivating stop", "success", ""}, // another's: ours counts
+		{unit.Start, "failed began changed", "exit-code", "failed"},
+		{unit.Start, "failed", "exit-code", ""},
+		{unit.Start, "inactive began changed", "success", "done"},
+		{unit.Start, "inactive", "success", ""},
+
+		{unit.Restart, "active began changed", "success", "done"},
+		{unit.Restart, "active", "success", ""},
+		{unit.Restart, "active restart", "success", "under way"}, // queued behind others
+		{unit.Restart, "active start", "success", ""},            // which does nothing
+		{unit.Restart, "deactivating changed restart", "success", "under way"},
+		{unit.Restart, "inactive changed start", "success", "under way"}, // between its halves
+		{unit.Restart, "failed changed start", "timeout", "under way"},
+		{unit.Restart, "activating began changed start", "success", "under way"}, // sent again it would stop what starts
+		{unit.Restart, "activating start", "success", ""},                        // an older start: ours never came
+		{unit.Restart, "failed began changed", "exit-code", "failed"},
+		{unit.Restart, "activating began changed", "exit-code", "done"}, // has been up, fell, and systemd starts it
+		{unit.Restart, "deactivating began changed", "success", "done"}, // has been up, and ends
+		{unit.Restart, "deactivating changed", "success", ""},           // the old one ends
+		{unit.Restart, "reloading began", "success", "done"},            // has been up
+		{unit.Restart, "inactive changed", "success", ""},               // has been stopped alone
+		{unit.Restart, "inactive began changed stop", "success", ""},    // another's
+		{unit.Restart, "inactive began changed", "success", "done"},     // a oneshot
+		{unit.Restart, "active began changed start", "success", "under way"},
+
+		{unit.Stop, "inactive", "success", "done"},
+		{unit.Stop, "failed began changed", "timeout", "done"},
+		{unit.Stop, "deactivating changed", "success", ""},
+		{unit.Stop, "deactivating changed stop", "success", "under way"},
+		{unit.Stop, "active", "success", ""},
+		{unit.Stop, "active restart", "success", ""},
 	} {
-		active, _, job := strings.Cut(tt.active, " ")
-		st := unit.Status{Active: active, Result: tt.result, Job: job}
-		if got, ok := fate(tt.kind, st, tt.fresh); got != tt.want || ok != (tt.want != "") {
-			t.Errorf("%s, unit %s, fresh %t: %q, %t; want %q", tt.kind, tt.active, tt.fresh, got, ok, tt.want)
+		words := strings.Fields(tt.state)
+		s := seen{Status: unit.Status{Active: words[0], Result: tt.result}}
+		for _, w := range words[1:] {
+			switch w {
+			case "began":
+				s.began = true
+			case "changed":
+				s.changed = true
+			default:
+				s.job, s.Status.Job = w, true
+			}
+		}
+		result, next := fate(tt.kind, s)
+		got := map[bool]string{true: "under way"}[next == underWay]
+		if next == settled {
+			got = string(result)
+		}
+		if got != tt.want {
+			t.Errorf("%s, unit %s: %q, want %q", tt.kind, tt.state, got, tt.want)
 		}
 	}
 }

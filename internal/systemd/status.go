@@ -280,11 +280,25 @@ func hasJob(props map[string]dbus.Variant) bool {
 	return len(job) > 0 && job[0] != uint32(0)
 }
 
+// jobOf is the path of the unit's job, which counts where hasJob says that there is one.
+func jobOf(props map[string]dbus.Variant) dbus.ObjectPath {
+	if job := get[[]any](props, "Job"); len(job) > 1 {
+		path, _ := job[1].(dbus.ObjectPath)
+		return path
+	}
+	return ""
+}
+
 // changedAt is when the unit's active state last changed, on the clock of monotonic;
 // 0: never.
 func changedAt(props map[string]dbus.Variant) time.Duration {
 	us := get[uint64](props, entered[get[string](props, "ActiveState")]+"Monotonic")
 	return time.Duration(us) * time.Microsecond
+}
+
+// startedAt is when the unit was last started, on the clock of monotonic; 0: never.
+func startedAt(props map[string]dbus.Variant) time.Duration {
+	return time.Duration(get[uint64](props, "InactiveExitTimestampMonotonic")) * time.Microsecond
 }
 
 // monotonic is now on the clock of systemd's monotonic timestamps: unlike the time
