@@ -57,7 +57,7 @@ func newOptions() *options {
 	engine := flag.NewFlagSet("engine", flag.ContinueOnError)
 	o.cfg.Engine.AddFlags(engine)
 	engine.VisitAll(func(f *flag.Flag) {
-		if _, drop := notOffered[f.Name]; !drop {
+		if _, drop := notOffered[f.Name]; !drop && f.Name != "cors" {
 			o.flags.Var(f.Value, f.Name, f.Usage)
 		}
 	})
@@ -68,6 +68,7 @@ func newOptions() *options {
 	fs.BoolVar(&o.cfg.AllowPlainHTTP, "allow-plain-http", false, "Permit http:// beyond loopback, for clients and peers: whoever reaches the port can read and write everything.")
 	fs.BoolVar(&o.cfg.AllowAnonymousTLS, "allow-anonymous-https", false, "Permit https:// beyond loopback without client certificates.")
 	fs.BoolVar(&o.cfg.AutoDefrag, "auto-defrag", true, "Give back disk space: at a start when 64 MiB or more of the database file are free; while running when more than half of 64 MiB or more is, and at most 64 MiB are in use, in a calm moment, one member at a time, the leader last.")
+	fs.Var(&origins{[]string{allOrigins}, &o.cfg.Engine.CORS}, "cors", "List of origins of web pages whose scripts may ask: http://HOST or http://HOST:PORT, or * for all.")
 	fs.Var(flags.NewStringsValue(""), "peer-hints", "List of peer URLs, names in them as you like, at which to look for the other members when they are not where they were.")
 	fs.StringVar(&o.addr, "addr", "", "etcd 0.4: `HOST:PORT` that clients use. Served, together with 127.0.0.1:PORT, and advertised.")
 	fs.StringVar(&o.bindAddr, "bind-addr", "", "etcd 0.4: `HOST[:PORT]` to serve clients on, where it differs from -addr.")
@@ -175,7 +176,6 @@ func (o *options) apply() error {
 	e.ListenClientHttpUrls = flags.UniqueURLsFromFlag(fs, "listen-client-http-urls")
 	e.ListenMetricsUrls = flags.UniqueURLsFromFlag(fs, "listen-metrics-urls")
 	e.DiscoveryCfg.Endpoints = flags.UniqueStringsFromFlag(fs, "discovery-endpoints")
-	e.CORS = flags.UniqueURLsMapFromFlag(fs, "cors")
 	e.HostWhitelist = flags.UniqueStringsMapFromFlag(fs, "host-whitelist")
 	e.ClientTLSInfo.AllowedHostnames = flags.StringsFromFlag(fs, "client-cert-allowed-hostname")
 	e.PeerTLSInfo.AllowedCNs = flags.StringsFromFlag(fs, "peer-cert-allowed-cn")
