@@ -38,7 +38,8 @@ const long = `Runs the service at which the members of a new cluster find each o
   etcd --discovery URL ...                                      # on each of three machines
 
 Machines beyond the size become proxies. Members of etcd 2.x and 3.x can use it too.
-Tokens are kept in --data-dir, or in the cluster that --endpoints names.`
+Tokens are kept in --data-dir, or in the cluster that --endpoints names. Every flag of the
+service is also a variable: --some-flag is DISCOVERY_SOME_FLAG. Flags count before variables.`
 
 func command(env applet.Env) *cobra.Command {
 	cfg := defaults()
@@ -50,12 +51,12 @@ func command(env applet.Env) *cobra.Command {
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "flotilla discovery"},
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := variables(c.Flags(), env); err != nil {
+				return err
+			}
 			l, err := logx.Level(level)
 			if err != nil {
 				return fault.Usage("--log-level %q: must be debug, info, warn or error", level)
-			}
-			if c.Flags().Changed("endpoints") && c.Flags().Changed("data-dir") {
-				return fault.Usage("--endpoints and --data-dir: tokens are kept in one place only")
 			}
 			if err := cfg.validate(); err != nil {
 				return err
@@ -66,7 +67,7 @@ func command(env applet.Env) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "`URL` to listen on")
 	f.StringVar(&cfg.BaseURL, "base-url", "", "`URL` that new tokens begin with (default: the address that the request was sent to)")
-	f.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "`directory` to keep tokens in")
+	f.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "`directory` to keep tokens in; of a systemd unit that has a StateDirectory= that one")
 	f.StringSliceVar(&cfg.Endpoints, "endpoints", nil, "client `URLs` of a cluster to keep tokens in, in place of --data-dir")
 	tlsFlags(cmd, &cfg.TLS, "", "for https")
 	f.BoolVar(&cfg.TLS.ClientCertAuth, "client-cert-auth", false, "ask for client certificates")

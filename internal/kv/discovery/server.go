@@ -62,6 +62,9 @@ func (c settings) validate() error {
 	if c.TLS.ClientCertAuth && c.TLS.TrustedCAFile == "" {
 		add("--client-cert-auth needs --trusted-ca-file")
 	}
+	if len(c.Endpoints) == 0 && !(c.StoreTLS.Empty() && c.StoreTLS.TrustedCAFile == "") {
+		add("--endpoints-cert-file, --endpoints-key-file and --endpoints-trusted-ca-file need --endpoints")
+	}
 	if u, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http")) {
 		add("--base-url %q: must be of the form http://HOST[:PORT][/PATH]", c.BaseURL)
 	}
