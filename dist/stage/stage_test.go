@@ -88,15 +88,19 @@ func TestManuals(t *testing.T) {
 	if err := (book{version: "1.0", date: time.Unix(0, 0).UTC()}).manuals(files); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{
-		"usr/share/man/man1/flotilla.1":         "usage: flotilla COMMAND",
-		"usr/share/man/man8/fleetd.8":           "etcd_servers",
-		"usr/share/man/man1/fleetctl-start.1":   "SYNOPSIS",
-		"usr/share/man/man8/flotilla-etcd.8":    `\-\-initial\-cluster`,
-		"usr/share/man/man1/flotilla-etcdctl.1": ".SH MEMBER ADD",
+	for _, c := range []struct{ path, want string }{
+		{"usr/share/man/man1/flotilla.1", "usage: flotilla COMMAND"},
+		{"usr/share/man/man8/fleetd.8", "etcd_servers"},
+		{"usr/share/man/man1/fleetctl-start.1", "SYNOPSIS"},
+		{"usr/share/man/man8/flotilla-etcd.8", `\-\-initial\-cluster`},
+		{"usr/share/man/man8/flotilla-etcd.8", ".SH RECOVER"},
+		{"usr/share/man/man8/flotilla-etcd.8", `\-\-dry\-run`},
+		{"usr/share/man/man1/flotilla-discovery-new.1", `\fB--size\fP`},
+		{"usr/share/man/man1/flotilla-etcdctl.1", ".SH MEMBER ADD"},
+		{"usr/share/man/man1/flotilla-etcdctl.1", `\-\-backup\-dir`},
 	} {
-		if text := string(files[path]); !strings.HasPrefix(text, ".") && !strings.Contains(text, ".TH") || !strings.Contains(text, want) {
-			t.Errorf("%s does not have %q:\n%.300s", path, want, text)
+		if text := string(files[c.path]); !strings.HasPrefix(text, ".") && !strings.Contains(text, ".TH") || !strings.Contains(text, c.want) {
+			t.Errorf("%s does not have %q:\n%.300s", c.path, c.want, text)
 		}
 	}
 }

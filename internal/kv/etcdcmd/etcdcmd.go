@@ -34,9 +34,14 @@ func Applet() applet.Applet {
 }
 
 func run(ctx context.Context, env applet.Env) int {
-	if len(env.Args) > 0 && env.Args[0] == "recover" {
+	switch first, rest := firstOf(env.Args); first {
+	case "recover":
 		err := runRecover(ctx, env)
 		fault.Print(env.Stderr, "etcd recover", err)
+		return fault.ExitCode(err)
+	case "help":
+		err := help(env.Stdout, rest)
+		fault.Print(env.Stderr, "etcd", err)
 		return fault.ExitCode(err)
 	}
 	o := newOptions()
@@ -53,6 +58,13 @@ func run(ctx context.Context, env applet.Env) int {
 	}
 	fault.Print(env.Stderr, "etcd", err)
 	return fault.ExitCode(err)
+}
+
+func firstOf(args []string) (first string, rest []string) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	return args[0], args[1:]
 }
 
 func printVersion(w io.Writer) {

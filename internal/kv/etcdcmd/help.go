@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"flotilla/internal/fault"
 )
 
 // groups is the order of help; a prefix stands for all flags that begin with it.
@@ -34,10 +36,24 @@ var groups = []struct {
 	{"As in etcd 0.4", []string{"addr", "bind-addr", "peer-addr", "peer-bind-addr"}, nil},
 }
 
+// help is "etcd help" and "etcd help recover".
+func help(w io.Writer, about []string) error {
+	switch {
+	case len(about) == 0:
+		newOptions().usage(w)
+		return nil
+	case about[0] == "recover":
+		_, err := fmt.Fprint(w, recoverUsage)
+		return err
+	}
+	return fault.Code(fault.ExitUsage, fault.Hint(fmt.Errorf("no help about %q", about[0]), "the one command is 'recover'; for flags see 'etcd --help'"))
+}
+
 // usage writes all flags by group. Every flag is in exactly one.
 func (o *options) usage(w io.Writer) {
 	fmt.Fprintf(w, "usage: etcd [FLAGS]\n       etcd recover --data-dir DIR [FLAGS]\n\nRuns one member of the store. v2 (HTTP) and v3 (gRPC) share its client addresses.\n"+
-		"A flag may have one dash or two, and --some-flag can also be set as ETCD_SOME_FLAG.\n")
+		"A flag may have one dash or two, and --some-flag can also be set as ETCD_SOME_FLAG.\n\n"+
+		"COMMANDS:\n   recover         make a cluster of one of a member that is left of a lost one\n")
 	shown := map[string]bool{}
 	for i, g := range groups {
 		fmt.Fprintf(w, "\n%s:\n", g.title)

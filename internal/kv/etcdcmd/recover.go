@@ -53,7 +53,7 @@ func parseRecovery(env applet.Env) (recovery, error) {
 		if errors.Is(err, flag.ErrHelp) {
 			return r, err
 		}
-		return r, fault.Usage("%v", err)
+		return r, fault.Code(fault.ExitUsage, fault.Hint(err, "see 'etcd recover --help'"))
 	}
 	switch {
 	case fs.NArg() > 0:
