@@ -313,11 +313,12 @@ func failure(a answer) error {
 	}
 	var m struct {
 		Message string `json:"message"`
+		Reason  string `json:"reason"`
 	}
 	if json.Unmarshal(a.body, &m) == nil && m.Message != "" {
-		return &StatusError{a.status, m.Message}
+		return &StatusError{a.status, m.Message, m.Reason}
 	}
-	return &StatusError{a.status, strings.TrimSpace(string(a.body))}
+	return &StatusError{a.status, strings.TrimSpace(string(a.body)), ""}
 }
 
 // StatusError is an answer that is no success and does not come from the key space:
@@ -325,6 +326,9 @@ func failure(a answer) error {
 type StatusError struct {
 	Status  int
 	Message string
+	// Reason is what a change of the members was refused for, and what to do, in
+	// sentences for people. "": the store does not say.
+	Reason string
 }
 
 func (e *StatusError) Error() string {
