@@ -46,8 +46,12 @@ func failed(err error) error {
 		return fault.Code(exitUsage, err)
 	}
 	var status *keys.StatusError
-	if errors.As(err, &status) && status.Status == http.StatusInternalServerError {
-		err = fault.Hint(err, "a change that could cost the cluster its majority is refused: see 'etcdctl cluster-health' and the log of the member")
+	switch {
+	case !errors.As(err, &status) || status.Status != http.StatusInternalServerError:
+	case status.Reason != "":
+		err = fault.Hint(err, "%s", status.Reason)
+	default: // etcd does not say
+		err = fault.Hint(err, "a change that could cost the cluster its majority is refused, also in the first 5s after a start: see 'etcdctl cluster-health' and the log of the member")
 	}
 	return fault.Code(exitUsage, said{err})
 }

@@ -25,7 +25,7 @@ func (i info) AddMember(ctx context.Context, peerURLs []string) (v2http.Member, 
 		return err
 	})
 	if err != nil {
-		return v2http.Member{}, refusedBy(err)
+		return v2http.Member{}, refusedBy(explained(err, notAdded))
 	}
 	return v2Member(m), nil
 }
@@ -33,18 +33,20 @@ func (i info) AddMember(ctx context.Context, peerURLs []string) (v2http.Member, 
 // UpdateMember changes the peer addresses that the cluster has on record.
 func (i info) UpdateMember(ctx context.Context, id uint64, peerURLs []string) error {
 	m := membership.Member{ID: types.ID(id), RaftAttributes: membership.RaftAttributes{PeerURLs: peerURLs}}
-	return i.refusal(m.ID, persist(ctx, nil, func(ctx context.Context) error {
+	err := persist(ctx, nil, func(ctx context.Context) error {
 		_, err := i.s.UpdateMember(ctx, m)
 		return err
-	}))
+	})
+	return i.refusal(m.ID, explained(err, nil))
 }
 
 // RemoveMember ends a membership.
 func (i info) RemoveMember(ctx context.Context, id uint64) error {
-	return i.refusal(types.ID(id), persist(ctx, membership.ErrIDRemoved, func(ctx context.Context) error {
+	err := persist(ctx, membership.ErrIDRemoved, func(ctx context.Context) error {
 		_, err := i.s.RemoveMember(ctx, id)
 		return err
-	}))
+	})
+	return i.refusal(types.ID(id), explained(err, notRemoved))
 }
 
 // changeTimeout is how long one attempt at a change of the members may take.
@@ -65,6 +67,37 @@ func persist(ctx context.Context, done error, change func(context.Context) error
 			return err
 		}
 	}
+}
+
+// Why the engine's check (--strict-reconfig-check) refuses to add a member, or to remove one,
+// and what to do. Connected is who has been so, with the member that is asked, for
+// etcdserver.HealthInterval.
+var (
+	notAdded = map[error]string{
+		etcderrors.ErrUnhealthy: "a new member counts as away, and with it fewer than a majority of the members have been connected for 5s: " +
+			"right after a start try again in 5s; else remove the one that is away first ('etcdctl cluster-health' tells which)",
+		etcderrors.ErrNotEnoughStartedMembers: "with one more that has yet to start, fewer than a majority of the members have started: " +
+			"start the one that was added before, or remove it ('etcdctl member list' tells which)",
+	}
+	notRemoved = map[error]string{
+		etcderrors.ErrUnhealthy: "without it, fewer than a majority of the members have been connected for 5s: " +
+			"right after a start try again in 5s; else bring back the one that is away, or remove that first ('etcdctl cluster-health' tells which)",
+		etcderrors.ErrNotEnoughStartedMembers: "without it, fewer than a majority of the members have started: " +
+			"start the one that was added before, or remove that first ('etcdctl member list' tells which); the last one stays",
+	}
+)
+
+// explained adds the reason to an error that has one.
+func explained(err error, reasons map[error]string) error {
+	for is, reason := range reasons {
+		if errors.Is(err, is) {
+			return &v2http.Refused{Err: err, Reason: reason}
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, etcderrors.ErrTimeout) {
+		return &v2http.Refused{Err: err, Reason: "no majority of the members has agreed in time, and may yet: see 'etcdctl member list' and 'etcdctl cluster-health' before another try"}
+	}
+	return err
 }
 
 // refusal is refusedBy for a change of a member that should be there. The engine

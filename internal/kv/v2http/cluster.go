@@ -9,8 +9,14 @@ import (
 )
 
 // message is how all but the key space tell of an error: without a newline.
-func message(w http.ResponseWriter, status int, text string) {
-	body, _ := json.Marshal(map[string]string{"message": text}) // a string always marshals
+func message(w http.ResponseWriter, status int, text string) { explained(w, status, text, "") }
+
+// explained is message with a reason, "" for none.
+func explained(w http.ResponseWriter, status int, text, reason string) {
+	body, _ := json.Marshal(struct { // strings always marshal
+		Message string `json:"message"`
+		Reason  string `json:"reason,omitempty"`
+	}{text, reason})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(body)

@@ -23,6 +23,19 @@ var (
 	ErrPeerURLExists = errors.New("membership: peerURL exists")
 )
 
+// Refused is an error of a Reconfigurer that says for people why there is no change of
+// the members now, and what to do.
+type Refused struct {
+	Err    error
+	Reason string
+}
+
+// Error is that of Err.
+func (e *Refused) Error() string { return e.Err.Error() }
+
+// Unwrap is Err.
+func (e *Refused) Unwrap() error { return e.Err }
+
 // Reconfigurer changes who the cluster's members are. Its methods return when the
 // cluster has agreed.
 type Reconfigurer interface {
@@ -141,8 +154,9 @@ type refusals map[error]struct {
 	text   string
 }
 
-// refuse answers a change that was not made. Why the cluster could not make it is
-// for its log: clients know the two words alone.
+// refuse answers a change that was not made. etcd's message for what the cluster could
+// not do is three words, whatever it was; where there is a reason to be told, it goes
+// along.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, known refusals) {
 	for is, a := range known {
 		if errors.Is(err, is) {
@@ -151,7 +165,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error, know
 		}
 	}
 	h.Log.Warn("members not changed", "method", r.Method, "path", r.URL.Path, "err", err)
-	message(w, http.StatusInternalServerError, "Internal Server Error")
+	reason := ""
+	if why, ok := errors.AsType[*Refused](err); ok {
+		reason = why.Reason
+	}
+	explained(w, http.StatusInternalServerError, "Internal Server Error", reason)
 }
 
 // memberID reads the id in the path, or answers why there is none.

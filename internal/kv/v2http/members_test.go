@@ -51,6 +51,7 @@ func TestMembers(t *testing.T) {
 		{"DELETE /v2/members/c0ffee", "", "", `404 {"message":"No such member: c0ffee"}`},
 		{"DELETE /v2/members/dead", "", "", `410 {"message":"Member permanently removed: dead"}`},
 		{"DELETE /v2/members/bad", "", "", `500 {"message":"Internal Server Error"}`},
+		{"DELETE /v2/members/badd", "", "", `500 {"message":"Internal Server Error","reason":"wait"}`},
 	} {
 		method, path, _ := strings.Cut(c.request, " ")
 		r := httptest.NewRequest(method, path, strings.NewReader(c.body))

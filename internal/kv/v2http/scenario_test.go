@@ -194,6 +194,8 @@ func known(id uint64) error {
 		return ErrMemberRemoved
 	case 0xbad:
 		return errors.New("unhealthy cluster")
+	case 0xbadd:
+		return &Refused{errors.New("unhealthy cluster"), "wait"}
 	}
 	return ErrNoMember
 }
