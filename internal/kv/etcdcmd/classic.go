@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/pkg/v3/flags"
+
 	"flotilla/internal/applet"
 	"flotilla/internal/fault"
 )
@@ -53,26 +55,24 @@ var legacies = []legacy{
 	{name: "LOG_PACKAGE_LEVELS", why: "there is one level for all: set ETCD_LOG_LEVEL"},
 }
 
-// fromLegacyEnv sets from legacy variables what flags and today's variables left open,
+// flagName is the name as a flag has it.
+func (l legacy) flagName() string { return strings.ToLower(strings.ReplaceAll(l.name, "_", "-")) }
+
+// fromLegacyEnv sets from variables of before what flags and today's variables left open,
 // and notes those that have no effect.
 func (o *options) fromLegacyEnv(env applet.Env) error {
 	var errs []error
-	for _, l := range legacies {
-		value := env.Getenv("ETCD_" + l.name)
-		switch {
-		case value == "":
-		case len(l.flags) > 0:
-			errs = append(errs, o.setLegacy(l, value))
-		case l.refused && !slices.ContainsFunc([]string{"discovery", "discovery-srv", "initial-cluster"}, o.isSet):
-			errs = append(errs, fault.Hint(fmt.Errorf("variable ETCD_%s=%s: a cluster is not found by it", l.name, value), "%s", l.why))
-		default:
-			o.notices = append(o.notices, fmt.Sprintf("ETCD_%s has no effect: %s", l.name, l.why))
+	for _, name := range o.pastNames() {
+		variable := flags.FlagToEnv("ETCD", name)
+		if value := env.Getenv(variable); value != "" {
+			errs = append(errs, o.fromPast(variable, name, value))
 		}
 	}
 	return fault.Code(fault.ExitUsage, errors.Join(errs...))
 }
 
-func (o *options) setLegacy(l legacy, value string) error {
+// setLegacy sets the flags that where stands for.
+func (o *options) setLegacy(where string, l legacy, value string) error {
 	for _, f := range l.flags {
 		name, fixed, isFixed := strings.Cut(f, "=")
 		if isFixed && isFalse(value) || o.isSet(name) {
@@ -82,7 +82,7 @@ func (o *options) setLegacy(l legacy, value string) error {
 			value = fixed
 		}
 		if err := o.flags.Set(name, value); err != nil {
-			return fmt.Errorf("variable ETCD_%s: invalid value %q: %w", l.name, value, err)
+			return fmt.Errorf("%s: invalid value %q: %w", where, value, err)
 		}
 	}
 	return nil

@@ -83,8 +83,8 @@ func TestLegacyVariables(t *testing.T) {
 
 func TestLegacyVariablesRefused(t *testing.T) {
 	for _, c := range []struct{ name, value, want string }{
-		{"ETCD_PEERS", "10.0.0.2:7001", "variable ETCD_PEERS=10.0.0.2:7001: a cluster is not found by it"},
-		{"ETCD_SNAPSHOTCOUNT", "many", `variable ETCD_SNAPSHOTCOUNT: invalid value "many"`},
+		{"ETCD_PEERS", "10.0.0.2:7001", "ETCD_PEERS: 10.0.0.2:7001: a cluster is not found by it"},
+		{"ETCD_SNAPSHOTCOUNT", "many", `ETCD_SNAPSHOTCOUNT: invalid value "many"`},
 	} {
 		_, err := parsed(t, map[string]string{c.name: c.value})
 		if err == nil || !strings.Contains(err.Error(), c.want) || fault.ExitCode(err) != fault.ExitUsage {

@@ -88,13 +88,17 @@ func sortedKeys(m map[string]any) []string {
 	return keys
 }
 
-// fromValue sets one flag from the file unless something stronger has set it.
+// fromValue sets one flag from the file unless something stronger has set it. A key of
+// etcd's that is no flag here counts as its variable does.
 func (o *options) fromValue(where, name string, value any) error {
 	f := o.flags.Lookup(name)
-	if f == nil || name == "config-file" || name == "version" {
+	_, past := o.past(name)
+	switch {
+	case f == nil && past && value != nil:
+		return o.fromPast(where, name, asFlag(value))
+	case f == nil && !past || name == "config-file" || name == "version":
 		return o.unknown(fmt.Sprintf("key %q", where), name)
-	}
-	if value == nil || o.isSet(name) {
+	case value == nil || o.isSet(name):
 		return nil
 	}
 	text := asFlag(value)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/pkg/v3/flags"
@@ -19,11 +21,10 @@ import (
 
 // options is a command line of etcd while it is read.
 type options struct {
-	cfg          member.Config
-	flags        *flag.FlagSet
-	clusterState *flags.SelectiveStringValue
-	configFile   string
-	version      bool
+	cfg        member.Config
+	flags      *flag.FlagSet
+	configFile string
+	version    bool
 
 	discovery, discoveryProxy string // URLs; "" if not given
 	fallback                  string // fallbackProxy or fallbackExit
@@ -39,30 +40,21 @@ type options struct {
 	notices                                []string // what was set and has no effect
 }
 
-// notOffered are flags of the engine that would do nothing here: it logs through
-// our logger, and has no v2 store of its own.
-var notOffered = map[string]string{
-	"logger":                   "there is only one",
-	"enable-log-rotation":      "leave rotation to the journal or logrotate",
-	"log-rotation-config-json": "leave rotation to the journal or logrotate",
-}
-
 func newOptions() *options {
 	o := &options{
-		cfg:          member.Defaults(),
-		flags:        flag.NewFlagSet("etcd", flag.ContinueOnError),
-		clusterState: flags.NewSelectiveStringValue(embed.ClusterStateFlagNew, embed.ClusterStateFlagExisting),
+		cfg:   member.Defaults(),
+		flags: flag.NewFlagSet("etcd", flag.ContinueOnError),
 	}
 	o.flags.SetOutput(io.Discard) // errors are reported by the caller, help is ours
 	engine := flag.NewFlagSet("engine", flag.ContinueOnError)
 	o.cfg.Engine.AddFlags(engine)
 	engine.VisitAll(func(f *flag.Flag) {
-		if _, drop := notOffered[f.Name]; !drop && f.Name != "cors" {
+		if _, drop := gone[f.Name]; !drop && f.Name != "cors" && f.Name != "initial-cluster-state" {
 			o.flags.Var(f.Value, f.Name, f.Usage)
 		}
 	})
 	fs := o.flags
-	fs.Var(o.clusterState, "initial-cluster-state", "'new' to found a cluster, 'existing' to join one that this member was added to; of no effect on a later start.")
+	fs.Var(choice(&o.cfg.Engine.ClusterState, embed.ClusterStateFlagNew, embed.ClusterStateFlagExisting), "initial-cluster-state", "'new' to found a cluster, 'existing' to join one that this member was added to; of no effect on a later start.")
 	fs.StringVar(&o.configFile, "config-file", "", "Read flags from this YAML `file`; flags and environment variables win over it.")
 	fs.BoolVar(&o.version, "version", false, "Print the version and exit.")
 	fs.BoolVar(&o.cfg.AllowPlainHTTP, "allow-plain-http", false, "Permit http:// beyond loopback, for clients and peers: whoever reaches the port can read and write everything.")
@@ -128,15 +120,39 @@ func (o *options) explain(err error) error {
 	}
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !unknown {
-		return fault.Code(fault.ExitUsage, fault.Hint(err, "see 'etcd --help'"))
+		return fault.Code(fault.ExitUsage, fault.Hint(err, "%s", o.wanted(err)))
 	}
 	return o.unknown("flag --"+name, name)
+}
+
+var flagOfError = regexp.MustCompile(` for (?:flag )?-([a-z0-9-]+): `)
+
+// wanted says what kind of value the flag takes that the flag package complains of.
+func (o *options) wanted(err error) string {
+	const help = "see 'etcd --help'"
+	m := flagOfError.FindStringSubmatch(err.Error())
+	if m == nil || o.flags.Lookup(m[1]) == nil {
+		return help
+	}
+	get, _ := o.flags.Lookup(m[1]).Value.(flag.Getter)
+	if get == nil {
+		return help
+	}
+	switch get.Get().(type) {
+	case time.Duration:
+		return "want a time with its unit, such as 500ms, 10s or 5m"
+	case bool:
+		return "want true or false, after an equals sign"
+	case int, int64, uint, uint64:
+		return "want a whole number"
+	}
+	return help
 }
 
 // unknown reports a name that is no flag, and what may have been meant.
 func (o *options) unknown(what, name string) error {
 	err := fmt.Errorf("unknown %s", what)
-	if why, ok := notOffered[name]; ok {
+	if why := o.instead(name); why != "" {
 		return fault.Code(fault.ExitUsage, fault.Hint(err, "%s", why))
 	}
 	var names []string
@@ -183,7 +199,6 @@ func (o *options) apply() error {
 	e.CipherSuites = flags.StringsFromFlag(fs, "cipher-suites")
 	e.MaxConcurrentStreams = flags.Uint32FromFlag(fs, "max-concurrent-streams")
 	e.LogOutputs = flags.UniqueStringsFromFlag(fs, "log-outputs")
-	e.ClusterState = o.clusterState.String()
 	if o.isSet("election-timeout") && !o.isSet("heartbeat-interval") {
 		e.TickMs = min(e.TickMs, e.ElectionMs/5) // the engine wants five at least
 	}
