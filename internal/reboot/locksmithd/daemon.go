@@ -71,6 +71,8 @@ type Deps struct {
 	// Write writes a message to a terminal such as "pts/0".
 	Write func(tty, message string) error
 	Boot  string // id of this run of the system
+	// Wall is the clock on the wall, which windows go by and which may jump; nil: time.Now.
+	Wall func() time.Time
 	// Doors serve others beside the daemon, such as FleetLock clients.
 	Doors  []lifecycle.Part
 	Status func(string) // what it waits for, for systemd; nil: nobody is told
@@ -151,6 +153,9 @@ func New(cfg Config, deps Deps) *Daemon {
 	}
 	if deps.Status == nil {
 		deps.Status = func(string) {}
+	}
+	if deps.Wall == nil {
+		deps.Wall = time.Now
 	}
 	return &Daemon{cfg: cfg, deps: deps, log: log, updates: make(chan lock.Update), lookEvery: soon, tenure: sema.Tenure{Timeout: cfg.HolderTimeout}}
 }
@@ -390,7 +395,7 @@ func (d *Daemon) look(ctx context.Context) Snapshot {
 	now := d.now()
 	s := Snapshot{
 		Machine: d.cfg.MachineID, Boot: d.deps.Boot, Need: d.deps.Needs.Need(), Lock: d.lock, Note: d.note, Clean: d.clean,
-		Rest: max(0, d.restTill-now), Window: d.windowAt(time.Now()),
+		Rest: max(0, d.restTill-now), Window: d.windowAt(d.deps.Wall()),
 		Limits: Limits{
 			Limits:   gate.Limits{Timeout: d.cfg.DrainTimeout, Stuck: d.cfg.DrainStuck},
 			Patience: d.cfg.Patience, Gate: d.cfg.GateTimeout, Settle: d.cfg.Settle, GoingDown: goingDownLimit, Look: d.lookEvery,

@@ -333,6 +333,25 @@ func TestWindow(t *testing.T) {
 	})
 }
 
+// The clock is set while the machine waits for its window, as after a boot without a clock:
+// a wait that was reckoned by the old time would miss the window that is open now.
+func TestClockIsSet(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.machines[0]
+		m.cfg.WindowStart, m.cfg.WindowLength, m.cfg.WindowZone = "12:00", "5m", "UTC"
+		w.lenient = true
+		m.needs.want()
+		m.skew.Store(int64(-30 * 365 * 24 * time.Hour)) // 1970
+		m.start()
+		time.Sleep(time.Minute)
+		if m.rebooted() != 0 || !strings.Contains(m.says(), "until the window opens") {
+			t.Fatalf("%d reboots, it says %q", m.rebooted(), m.says())
+		}
+		m.skew.Store(int64(12*time.Hour + time.Minute)) // it is 12:02
+		w.within(4*time.Minute, "it reboots in the window", func() bool { return m.rebooted() == 1 })
+	})
+}
+
 // A window that closes while units leave: the reboot is given up, and comes next time.
 func TestWindowCloses(t *testing.T) {
 	inWorld(t, 1, func(w *world) {

@@ -203,7 +203,7 @@ type Step struct {
 const (
 	soon  = 2 * time.Second  // Limits.Look of the daemon
 	again = 10 * time.Second // objections, while the lock is held
-	later = 30 * time.Second // objections, while it is not
+	later = 30 * time.Second // objections, while it is not; the clock on the wall, which may be set
 	idle  = 10 * time.Minute
 )
 
@@ -262,7 +262,7 @@ func (s Snapshot) asking() Step {
 	case s.Undone:
 		return wait(idle, "%s: it still says so after the reboot for it, so there is no second one", why)
 	case s.Window.Closed:
-		return wait(min(s.Window.Opens, idle), "%s: until the window opens (%s)", why, s.Window.Text)
+		return wait(min(s.Window.Opens, later), "%s: until the window opens (%s)", why, s.Window.Text)
 	case s.Rest > 0:
 		return wait(s.Rest, "%s: %v after the last try", why, s.Rest.Round(time.Second))
 	case s.Locked && s.Lock.Err != nil:

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,8 +62,9 @@ type machine struct {
 	// the machine.
 	powerCut bool
 
-	noLock               bool   // it reboots without
-	beforeDown, beforeUp func() // nil: nothing
+	skew                 atomic.Int64 // what the clock on the wall shows beside the time of the bubble: a time.Duration
+	noLock               bool         // it reboots without
+	beforeDown, beforeUp func()       // nil: nothing
 
 	objections []string
 	sessions   []login.Session
@@ -117,6 +119,9 @@ func (w *world) tell(format string, args ...any) {
 
 func (m *machine) bootID() string { return fmt.Sprintf("%s-boot-%d", m.id, m.boot) }
 
+// wall is the clock on the wall.
+func (m *machine) wall() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }
+
 // start starts the daemon.
 func (m *machine) start() {
 	m.mu.Lock()
@@ -133,6 +138,7 @@ func (m *machine) start() {
 		System:    func(context.Context) (gate.Local, error) { return gate.Local{System: "running"}, nil },
 		StoreHere: func(context.Context) (bool, error) { return !time.Now().Before(m.storeFrom), nil },
 		Hooks:     m.hooks, Write: m.write, Boot: m.bootID(), Logger: log,
+		Wall:   m.wall,
 		Status: func(s string) { m.mu.Lock(); defer m.mu.Unlock(); m.status = s },
 	})
 	d.lookEvery = m.lookEvery()
