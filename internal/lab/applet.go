@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,7 +26,7 @@ import (
 	"flotilla/internal/lab/machines"
 )
 
-const defaultPrefix = "m"
+const defaultPrefix = machines.DefaultPrefix
 
 // Applet is the program.
 func Applet() applet.Applet {
@@ -34,12 +36,13 @@ func Applet() applet.Applet {
 		Summary:   "real systemd machines on this machine",
 		Completes: true,
 		Run: func(ctx context.Context, env applet.Env) int {
+			typed := typed(env)
 			env.Args = keepCommand(env.Args)
 			// A terminal that closes, or a reader of ours that has seen enough, must
 			// not leave half a lab behind.
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 			defer stop()
-			return cli.Run(ctx, env, root(env))
+			return cli.Run(ctx, env, root(lab{env, typed}))
 		},
 	}
 }
@@ -57,7 +60,28 @@ func keepCommand(args []string) []string {
 	return append([]string{"exec", "--", args[1]}, rest...)
 }
 
-func root(env applet.Env) *cobra.Command {
+// lab is one call of the program.
+type lab struct {
+	applet.Env
+	typed string // the whole command line, to be typed again
+}
+
+// plain is a word that a shell takes as it is.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
+
+// typed is the command line, as a shell takes it.
+func typed(env applet.Env) string {
+	words := []string{env.CalledOr("flotilla lab")}
+	for _, a := range env.Args {
+		if !plain.MatchString(a) {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+func root(env lab) *cobra.Command {
 	root := &cobra.Command{
 		Use: "lab",
 		// There is no link of this name: help says what to type.
@@ -69,9 +93,10 @@ Nothing of them can be reached from outside; their disks are in memory.`,
 		Example: `  flotilla lab up 3 --cluster
   flotilla lab exec m1 fleetctl list-machines
   flotilla lab kill m2
+  flotilla lab status
   flotilla lab down`,
 	}
-	root.AddCommand(upCommand(env), clusterCommand(env), statusCommand(), execCommand(env), downCommand(env), demo.Command(env),
+	root.AddCommand(upCommand(env), clusterCommand(env), statusCommand(env), execCommand(env), downCommand(env), demo.Command(env.Env),
 		faultCommand(env, "cut", "take the cable out: the machine runs on and reaches nobody", "is cut off", (*machines.Lab).Cut),
 		faultCommand(env, "heal", "put the cable back in", "is reachable", (*machines.Lab).Heal),
 		faultCommand(env, "kill", "cut the power; the disk stays", "is off", (*machines.Lab).Kill),
@@ -88,28 +113,70 @@ Nothing of them can be reached from outside; their disks are in memory.`,
 	return root
 }
 
-// open returns the lab with this prefix; its progress goes to stderr.
-func open(env applet.Env, prefix string) (*machines.Lab, error) {
+// inspect looks at this machine. Who is not root can do nothing with labs, not even see
+// them.
+func (env lab) inspect() (machines.Host, error) {
 	host, err := machines.Inspect()
 	if err != nil {
-		return nil, err
+		return host, err
 	}
+	host.Typed = env.typed
 	if !host.Root {
-		return nil, host.Check()
+		return host, host.Check()
+	}
+	return host, nil
+}
+
+// labOf returns the lab that a machine is of by its name.
+func labOf(env lab, machine string) (*machines.Lab, error) {
+	prefix := machines.Of(machine)
+	if prefix == machine {
+		return nil, fault.Hint(fault.Usage("%q is the name of no machine", machine),
+			"the machines of the lab %s are %[1]s1, %[1]s2 and so on; 'flotilla lab status' shows those of all labs", cmp.Or(machine, defaultPrefix))
+	}
+	return open(env, prefix)
+}
+
+// machinesOf makes a command take names of machines, and answer to --name, which the
+// commands for whole labs have, with what it takes instead.
+func machinesOf(cmd *cobra.Command) *cobra.Command {
+	var name string
+	cmd.Flags().StringVar(&name, "name", "", "")
+	_ = cmd.Flags().MarkHidden("name") // the flag is there
+	count := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed("name") {
+			return count(cmd, args)
+		}
+		return fault.Hint(fault.Usage("%s takes no --name: the lab is in the name of the machine", cmd.Name()),
+			"the machines of the lab %s are %[1]s1, %[1]s2 and so on: %s %[1]s1", name, cmd.CommandPath())
+	}
+	return cmd
+}
+
+// open returns the lab with this prefix; its progress goes to stderr.
+func open(env lab, prefix string) (*machines.Lab, error) {
+	host, err := env.inspect()
+	if err != nil {
+		return nil, err
 	}
 	return machines.New(prefix, host, func(format string, args ...any) {
 		fmt.Fprintf(env.Stderr, format+"\n", args...)
 	})
 }
 
-func upCommand(env applet.Env) *cobra.Command {
+func upCommand(env lab) *cobra.Command {
 	var prefix string
 	var cluster, blank bool
 	var put []string
 	cmd := &cobra.Command{
 		Use:   "up N",
 		Short: "boot N machines",
-		Args:  cobra.ExactArgs(1),
+		Long: `Boots N machines, which are called m1, m2 and so on, or with --name web: web1, web2 and so on.
+If it fails or is interrupted it takes away what it has made.`,
+		Example: `  flotilla lab up 3 --cluster
+  flotilla lab up 2 --name web --put /etc/hostname:/etc/booted-by`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[0])
 			if err != nil {
@@ -168,7 +235,7 @@ func options(blank bool, put []string) ([]machines.Option, error) {
 	return out, nil
 }
 
-func clusterCommand(env applet.Env) *cobra.Command {
+func clusterCommand(env lab) *cobra.Command {
 	var prefix string
 	cmd := &cobra.Command{
 		Use:   "cluster",
@@ -186,7 +253,7 @@ func clusterCommand(env applet.Env) *cobra.Command {
 	return cmd
 }
 
-func statusCommand() *cobra.Command {
+func statusCommand(env lab) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -196,12 +263,15 @@ func statusCommand() *cobra.Command {
 			if output != "" && output != "json" {
 				return fault.Usage("no output format %q: there is json", output)
 			}
-			all, err := statusOfAll(cmd.Context())
+			all, err := statusOfAll(cmd.Context(), env)
 			if err != nil {
 				return err
 			}
 			if output == "json" {
 				return cli.JSON(cmd.OutOrStdout(), all)
+			}
+			if len(all) == 0 {
+				fmt.Fprintln(env.Stderr, "no lab is up; 'flotilla lab up 3' boots one of three machines")
 			}
 			var rows [][]string
 			for _, s := range all {
@@ -214,13 +284,10 @@ func statusCommand() *cobra.Command {
 	return cmd
 }
 
-func statusOfAll(ctx context.Context) ([]machines.Status, error) {
-	host, err := machines.Inspect()
+func statusOfAll(ctx context.Context, env lab) ([]machines.Status, error) {
+	host, err := env.inspect()
 	if err != nil {
 		return nil, err
-	}
-	if !host.Root {
-		return nil, host.Check()
 	}
 	labs, err := machines.Labs()
 	if err != nil {
@@ -256,13 +323,20 @@ func orDash(s string) string {
 	return s
 }
 
-func execCommand(env applet.Env) *cobra.Command {
-	return &cobra.Command{
+func execCommand(env lab) *cobra.Command {
+	cmd := &cobra.Command{
 		Use:   "exec MACHINE COMMAND [ARG...]",
 		Short: "run a command in a machine; its exit code is ours",
-		Args:  cobra.MinimumNArgs(2),
+		Long: `Runs a command in a machine, as root. The lab is in the name of the machine: m1 is of the
+lab m, web1 of the one that "up --name web" has made. What follows the machine is the
+command's own, flags too.`,
+		Example: `  flotilla lab exec m1 fleetctl list-machines
+  flotilla lab exec m1 journalctl -u fleet -n 20
+  flotilla lab exec m1 bash`,
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := open(env, machines.Of(args[0]))
+			l, err := labOf(env, args[0])
 			if err != nil {
 				return err
 			}
@@ -277,6 +351,8 @@ func execCommand(env applet.Env) *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().SetInterspersed(false)
+	return machinesOf(cmd)
 }
 
 // exitCode is the command's own; 128 and the signal if one ended it, as in a shell.
@@ -287,7 +363,7 @@ func exitCode(e *exec.ExitError) int {
 	return e.ExitCode()
 }
 
-func downCommand(env applet.Env) *cobra.Command {
+func downCommand(env lab) *cobra.Command {
 	var prefix string
 	cmd := &cobra.Command{
 		Use:   "down",
@@ -306,14 +382,15 @@ func downCommand(env applet.Env) *cobra.Command {
 }
 
 // faultCommand is a command that does one thing to each of the machines named.
-func faultCommand(env applet.Env, name, short, done string, do func(*machines.Lab, context.Context, string) error) *cobra.Command {
-	return &cobra.Command{
-		Use:   name + " MACHINE...",
-		Short: short,
-		Args:  cobra.MinimumNArgs(1),
+func faultCommand(env lab, name, short, done string, do func(*machines.Lab, context.Context, string) error) *cobra.Command {
+	return machinesOf(&cobra.Command{
+		Use:     name + " MACHINE...",
+		Short:   short,
+		Example: "  flotilla lab " + name + " m2",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, machine := range args {
-				l, err := open(env, machines.Of(machine))
+				l, err := labOf(env, machine)
 				if err != nil {
 					return err
 				}
@@ -327,11 +404,11 @@ func faultCommand(env applet.Env, name, short, done string, do func(*machines.La
 			}
 			return nil
 		},
-	}
+	})
 }
 
-func readdressCommand(env applet.Env) *cobra.Command {
-	return &cobra.Command{
+func readdressCommand(env lab) *cobra.Command {
+	return machinesOf(&cobra.Command{
 		Use:   "readdress MACHINE...",
 		Short: "give machines that are off other addresses",
 		Args:  cobra.MinimumNArgs(1),
@@ -340,8 +417,8 @@ func readdressCommand(env applet.Env) *cobra.Command {
 			for _, machine := range args {
 				byLab[machines.Of(machine)] = append(byLab[machines.Of(machine)], machine)
 			}
-			for prefix, names := range byLab {
-				l, err := open(env, prefix)
+			for _, names := range byLab {
+				l, err := labOf(env, names[0])
 				if err != nil {
 					return err
 				}
@@ -351,7 +428,7 @@ func readdressCommand(env applet.Env) *cobra.Command {
 			}
 			return nil
 		},
-	}
+	})
 }
 
 // startCluster installs the program that runs: what is tried is what is at hand.

@@ -43,6 +43,11 @@ func command(env applet.Env) *cobra.Command {
 		Short: "Run every daemon of a machine in one process",
 		Long:  long,
 		Args:  cobra.NoArgs,
+		Example: `  flotilla up
+  flotilla up --machines 3
+  flotilla up status
+  flotilla up kill m2
+  flotilla up boot m2`,
 		// There is no link of this name: help says what to type.
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "flotilla up"},
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -75,6 +76,10 @@ func ask(ctx context.Context, cfg Config, method, path string) ([]byte, error) {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the made-up address
+		}
 		return nil, fault.Hint(fmt.Errorf("no 'flotilla up' runs in %s: %w", cfg.Dir, err), "start one, or name its directory with --dir DIR")
 	}
 	defer resp.Body.Close()

@@ -60,7 +60,7 @@ func Command(env applet.Env) *cobra.Command {
 			return perform(cmd.Context(), env.Stdout, s)
 		},
 	}
-	cmd.Flags().StringVar(&on, "on", "auto", "`STAGE`: lab (real systemd machines, root), up (one process, nobody in particular) or auto")
+	cmd.Flags().StringVar(&on, "on", "auto", "`STAGE`: lab (real systemd machines, root), up (one process, no root) or auto")
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package machines
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ type Host struct {
 	Systemd bool     // PID 1 is systemd: it hands out cgroups
 	Cgroups []cgroup // mounted hierarchies
 	Docker  string   // docker.service of the distribution; "" if not installed
+	Typed   string   // the command line, for who has to repeat it as root; "" is not known
 }
 
 // Inspect looks at this machine.
@@ -63,7 +65,7 @@ func Inspect() (Host, error) {
 func (h Host) Check() error {
 	var errs []error
 	if !h.Root {
-		errs = append(errs, fault.Hint(errors.New("not root: mounts, namespaces and cgroups of machines are root's"), "sudo flotilla lab ..."))
+		errs = append(errs, fault.Hint(errors.New("not root: mounts, namespaces and cgroups of machines are root's"), "sudo %s", cmp.Or(h.Typed, "flotilla lab ...")))
 	}
 	if len(h.Missing) > 0 {
 		errs = append(errs, fault.Hint(fmt.Errorf("not installed: %s", strings.Join(h.Missing, ", ")), "apt-get install %s", strings.Join(h.Missing, " ")))

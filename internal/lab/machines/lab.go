@@ -75,7 +75,7 @@ func (l *Lab) load() (state, error) {
 	var s state
 	b, err := os.ReadFile(filepath.Join(l.dir(), "state.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, fault.Hint(fmt.Errorf("lab %s: %w", l.prefix, errDown), "flotilla lab up 3")
+		return s, l.hintAtOthers(fault.Hint(fmt.Errorf("lab %s: %w", l.prefix, errDown), "flotilla lab up 3%s", l.nameFlag()))
 	}
 	if err != nil {
 		return s, fmt.Errorf("lab %s: %w", l.prefix, err)
@@ -84,6 +84,35 @@ func (l *Lab) load() (state, error) {
 		return s, fault.Hint(fmt.Errorf("lab %s: read its state: %w", l.prefix, err), "flotilla lab down --name %s", l.prefix)
 	}
 	return s, nil
+}
+
+// DefaultPrefix is the name of a lab that is given none.
+const DefaultPrefix = "m"
+
+// nameFlag names the lab in a command line, where that is needed.
+func (l *Lab) nameFlag() string {
+	if l.prefix == DefaultPrefix {
+		return ""
+	}
+	return " --name " + l.prefix
+}
+
+// hintAtOthers names the labs that there are: one of them may have been meant.
+func (l *Lab) hintAtOthers(err error) error {
+	others, _ := Labs() // without them the error says enough
+	if len(others) == 0 {
+		return err
+	}
+	return fault.Hint(err, "there are the labs: %s ('flotilla lab status' shows their machines)", strings.Join(others, " "))
+}
+
+// noMachine says that the lab has no machine of this name, and which it has.
+func (l *Lab) noMachine(name string, s state) error {
+	names := make([]string, len(s.Machines))
+	for i, m := range s.Machines {
+		names[i] = m.Name
+	}
+	return fault.Hint(fmt.Errorf("no machine %q in lab %s", name, l.prefix), "there are: %s", strings.Join(names, " "))
 }
 
 func (l *Lab) save(s state) error {
@@ -113,7 +142,7 @@ func (l *Lab) machine(name string) (Machine, error) {
 	}
 	i := slices.IndexFunc(s.Machines, func(m Machine) bool { return m.Name == name })
 	if i < 0 {
-		return Machine{}, fault.Hint(fmt.Errorf("no machine %q in the lab", name), "flotilla lab status")
+		return Machine{}, l.noMachine(name, s)
 	}
 	return s.Machines[i], nil
 }

@@ -303,3 +303,30 @@ func TestUntilLeavesAQuestionThatHangs(t *testing.T) {
 		}
 	})
 }
+
+// A lab that is not up is booted by a line that can be typed as it is.
+func TestNotUp(t *testing.T) {
+	for prefix, want := range map[string]string{
+		"nobodys":     "lab: lab nobodys: not up\n",
+		"no-bodys":    "hint: flotilla lab up 3 --name no-bodys\n",
+		DefaultPrefix: "hint: flotilla lab up 3\n",
+	} {
+		l, err := New(prefix, Host{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = l.load(); err == nil {
+			continue // somebody has a lab of the usual name
+		}
+		var b strings.Builder
+		fault.Print(&b, "lab", err)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+	var b strings.Builder
+	fault.Print(&b, "lab", (&Lab{prefix: "web"}).noMachine("web3", state{Machines: []Machine{{Name: "web1"}, {Name: "web2"}}}))
+	if want := "lab: no machine \"web3\" in lab web\nhint: there are: web1 web2\n"; b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}

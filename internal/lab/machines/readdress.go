@@ -49,7 +49,7 @@ func (l *Lab) Readdress(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		i := slices.IndexFunc(s.Machines, func(m Machine) bool { return m.Name == name })
 		if i < 0 {
-			return fault.Hint(fmt.Errorf("no machine %q in the lab", name), "flotilla lab status")
+			return l.noMachine(name, s)
 		}
 		if initOf(l.disk(name).root()) != 0 {
 			return fault.Hint(fmt.Errorf("%s is on: a machine gets its address when it boots", name), "flotilla lab kill %s", name)
