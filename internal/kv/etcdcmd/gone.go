@@ -26,7 +26,7 @@ var gone = map[string]string{
 	"experimental-initial-corrupt-check":             "give --feature-gates InitialCorruptCheck=true",
 	"experimental-compact-hash-check-enabled":        "give --feature-gates CompactHashCheck=true",
 	"experimental-enable-lease-checkpoint":           "give --feature-gates LeaseCheckpoint=true",
-	"experimental-enable-lease-checkpoint-persist":   "give --feature-gates LeaseCheckpointPersist=true",
+	"experimental-enable-lease-checkpoint-persist":   "give --feature-gates LeaseCheckpoint=true,LeaseCheckpointPersist=true",
 	"experimental-set-member-localaddr":              "give --feature-gates SetMemberLocalAddr=true",
 	"experimental-stop-grpc-service-on-defrag":       "give --feature-gates StopGRPCServiceOnDefrag=true",
 	"experimental-txn-mode-write-with-shared-buffer": "it is so; --feature-gates TxnModeWriteWithSharedBuffer=false has it otherwise",

@@ -78,7 +78,7 @@ func TestGone(t *testing.T) {
 // The gates that advice names are the engine's.
 func TestGatesAreTheEngines(t *testing.T) {
 	for name, why := range gone {
-		if m := regexp.MustCompile(`--feature-gates (\w+=\w+)`).FindStringSubmatch(why); m != nil {
+		if m := regexp.MustCompile(`--feature-gates (\S+)`).FindStringSubmatch(why); m != nil {
 			if _, err := parsed(t, nil, "--feature-gates", m[1]); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}

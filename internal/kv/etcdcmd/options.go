@@ -213,6 +213,7 @@ func (o *options) apply() error {
 	)
 	if err == nil {
 		o.planSecurity()
+		o.noteIdle()
 	}
 	return err
 }
