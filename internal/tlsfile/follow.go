@@ -21,6 +21,14 @@ type followed[T any] struct {
 	said  string        // why those that are there now are not in use
 }
 
+// Follow is what read makes of files, those without a path left out: now, and whenever the
+// function is called after they have been replaced. When they cannot be read again it is what
+// they were, and log is told once; nil: nobody. The error is that of the first time.
+func Follow[T any](log *slog.Logger, read func() (T, error), files ...File) (now func() T, err error) {
+	f, err := follow(log, read, files...)
+	return f.now, err
+}
+
 // follow reads files for the first time.
 func follow[T any](log *slog.Logger, read func() (T, error), files ...File) (*followed[T], error) {
 	if log == nil {

@@ -287,18 +287,21 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return l.queue.addr }
 
-// byProtocol makes a server choose what a client is spoken to in: a client that
-// can speak HTTP/1.1 (a browser, curl) wants the v2 API, and only a client that
-// offers HTTP/2 alone (gRPC) gets that.
-func byProtocol(base *tls.Config) *tls.Config {
-	one, two, front := base.Clone(), base.Clone(), base.Clone()
-	one.NextProtos = []string{"http/1.1"}
-	two.NextProtos = []string{"h2"}
-	front.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, "h2") && !slices.Contains(hello.SupportedProtos, "http/1.1") {
-			return two, nil
-		}
-		return one, nil
+// protocols are the configurations of a TLS server by what a client is spoken to in.
+type protocols struct{ http, grpc *tls.Config }
+
+func byProtocol(base *tls.Config) protocols {
+	p := protocols{base.Clone(), base.Clone()}
+	p.http.NextProtos = []string{"http/1.1"}
+	p.grpc.NextProtos = []string{"h2"}
+	return p
+}
+
+// forClient chooses: a client that can speak HTTP/1.1 (a browser, curl) wants the v2 API,
+// and only a client that offers HTTP/2 alone (gRPC) gets that.
+func (p protocols) forClient(hello *tls.ClientHelloInfo) *tls.Config {
+	if slices.Contains(hello.SupportedProtos, "h2") && !slices.Contains(hello.SupportedProtos, "http/1.1") {
+		return p.grpc
 	}
-	return front
+	return p.http
 }

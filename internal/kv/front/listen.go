@@ -2,8 +2,10 @@ package front
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"slices"
@@ -18,6 +20,7 @@ import (
 
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/holder"
+	"flotilla/internal/tlsfile"
 )
 
 // reservedFiles is the number of descriptors that client connections leave to the
@@ -51,11 +54,22 @@ func Of(cfg *embed.Config) (Config, error) {
 }
 
 // Config is TLS as the engine does it: with its checks of client certificates,
-// and for either protocol what its clients offer.
-func (t TLS) Config() (*tls.Config, error) {
-	config, err := t.server()
+// and for either protocol what its clients offer. Certificates and authorities that are
+// replaced count from the next connection on; log is told of the latter.
+func (t TLS) Config(log *slog.Logger) (*tls.Config, error) {
+	now, err := tlsfile.Follow(log, t.protocols, tlsfile.File{Setting: "--trusted-ca-file", Path: t.Info.TrustedCAFile})
 	if err != nil {
 		return nil, err
+	}
+	config := now().http.Clone()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return now().forClient(hello), nil }
+	return config, nil
+}
+
+func (t TLS) protocols() (protocols, error) {
+	config, err := t.server()
+	if err != nil {
+		return protocols{}, err
 	}
 	return byProtocol(config), nil
 }
@@ -81,6 +95,12 @@ func (t TLS) server() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if config.ClientCAs != nil && config.ClientCAs.Equal(x509.NewCertPool()) {
+		return nil, fmt.Errorf("read --trusted-ca-file: %s: no certificate in it", info.TrustedCAFile)
+	}
+	// A session that is taken up again would bring along a certificate that the
+	// authorities of now may not have signed.
+	config.SessionTicketsDisabled = config.ClientAuth != tls.NoClientCert
 	info.ConfigureCRLVerification(config)
 	return config, nil
 }
@@ -105,7 +125,7 @@ func bind(cfg Config) (doors []door, err error) {
 		}
 		if secure(u) {
 			if config == nil {
-				if config, err = cfg.TLS.Config(); err != nil {
+				if config, err = cfg.TLS.Config(cfg.Log); err != nil {
 					return doors, fmt.Errorf("listen on %s: %w", u.String(), err)
 				}
 			}

@@ -128,7 +128,7 @@ func (p *Proxy) bindMetrics(u url.URL) (net.Listener, error) {
 	if err != nil || u.Scheme != "https" {
 		return l, err
 	}
-	config, err := p.cfg.Front.TLS.Config()
+	config, err := p.cfg.Front.TLS.Config(p.log)
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", u.String(), err)
