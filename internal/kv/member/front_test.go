@@ -188,6 +188,33 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	}
 }
 
+// --cipher-suites counts for clients, for peers and at the addresses for monitoring.
+func TestCipherSuites(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
+	monitoring := strings.Replace(freeURL(t), "http:", "https:", 1)
+	e := cfg.Engine
+	e.ListenClientUrls, e.ListenPeerUrls, e.ListenMetricsUrls = mustURLs("https://127.0.0.1:0"), mustURLs("https://127.0.0.1:0"), mustURLs(monitoring)
+	e.ClientTLSInfo.CertFile, e.ClientTLSInfo.KeyFile = ca.issue(t, "server")
+	e.PeerTLSInfo = e.ClientTLSInfo
+	e.CipherSuites = []string{"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"}
+	m := start(t, cfg)
+	for who, at := range map[string]string{"client": m.ClientURLs()[0], "peer": m.PeerURLs()[0], "monitoring": monitoring} {
+		for suite, want := range map[uint16]bool{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: true, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: false} {
+			conn, err := tls.Dial("tcp", strings.TrimPrefix(at, "https://"), &tls.Config{
+				RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite},
+			})
+			if (err == nil) != want {
+				t.Errorf("%s with %s: %v", who, tls.CipherSuiteName(suite), err)
+			}
+			if err == nil {
+				conn.Close()
+			}
+		}
+	}
+}
+
 // A member that asks the network for certificates serves loopback without: a client
 // there is nobody to the engine, not the end of it.
 func TestPlainLoopbackBesideCertificates(t *testing.T) {

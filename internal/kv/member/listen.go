@@ -24,6 +24,12 @@ func explainStart(err error, cfg *embed.Config) error {
 		return bad
 	}
 	switch {
+	case strings.Contains(text, "querying DNS SRV records"):
+		return fault.Hint(err, "--discovery-srv needs records _etcd-server-ssl._tcp.%s or _etcd-server._tcp.%[1]s that name every member", cfg.DNSCluster)
+	case strings.Contains(text, "invalid auth options"):
+		return fault.Hint(err, "--auth-token is simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256 and the like")
+	case strings.Contains(text, "could not retrieve cluster information"):
+		return fault.Hint(err, "with --initial-cluster-state existing, --initial-cluster lists members that run, and one of them has to be reached; to found a cluster leave it out")
 	case strings.Contains(text, "--initial-cluster") || strings.Contains(text, "initial cluster"):
 		return fault.Hint(err, "--initial-cluster has to list every member, this one as %s=%s", cfg.Name, joinURLs(cfg.AdvertisePeerUrls))
 	case strings.Contains(text, "member count is unequal"):

@@ -310,6 +310,9 @@ func engineConfig(cfg embed.Config) *embed.Config {
 	}
 	cfg.ListenClientUrls, cfg.ListenClientHttpUrls, cfg.ListenPeerUrls = nil, nil, nil
 	cfg.ClientAutoTLS = false // the front has seen to it
+	if len(cfg.CipherSuites) > 0 {
+		cfg.PeerTLSInfo.CipherSuites = nil // peerTLS has set them; the engine wants to itself
+	}
 	return &cfg
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"flotilla/internal/fault"
 	"flotilla/internal/kv/holder"
@@ -168,5 +169,27 @@ func TestHostWhitelist(t *testing.T) {
 		if resp.StatusCode != want {
 			t.Errorf("Host %q: %d, want %d", host, resp.StatusCode, want)
 		}
+	}
+}
+
+// What to try is said where the engine names the cause alone.
+func TestHintsOfTheStart(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*embed.Config)
+		want   []string
+	}{
+		{"no such token", func(e *embed.Config) { e.AuthToken = "paseto" }, []string{"invalid auth options", "--auth-token is simple, or jwt,pub-key=FILE"}},
+		{"nobody to join", func(e *embed.Config) {
+			e.ClusterState = embed.ClusterStateFlagExisting
+			e.ListenPeerUrls = mustURLs(freeURL(t))
+		},
+			[]string{"could not retrieve cluster information", "lists members that run"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := alone(t, "n1", filepath.Join(t.TempDir(), "data"))
+			test.change(cfg.Engine)
+			wantParts(t, refused(t, cfg), test.want...)
+		})
 	}
 }
