@@ -94,7 +94,7 @@ func (o *options) fromValue(where, name string, value any) error {
 	f := o.flags.Lookup(name)
 	_, past := o.past(name)
 	switch {
-	case f == nil && past && value != nil:
+	case f == nil && past && value != nil && value != "":
 		return o.fromPast(where, name, asFlag(value))
 	case f == nil && !past || name == "config-file" || name == "version":
 		return o.unknown(fmt.Sprintf("key %q", where), name)
@@ -102,6 +102,9 @@ func (o *options) fromValue(where, name string, value any) error {
 		return nil
 	}
 	text := asFlag(value)
+	if text == "" { // as a variable
+		return nil
+	}
 	err := o.flags.Set(name, text)
 	if n, ok := value.(json.Number); err != nil && ok {
 		if ns, nerr := n.Int64(); nerr == nil {

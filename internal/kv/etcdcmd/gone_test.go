@@ -70,8 +70,28 @@ func TestGone(t *testing.T) {
 			t.Errorf("%s: %v\nhint: %s", c.args, err, hints)
 		}
 	}
-	if _, err := parsed(t, nil, "--initial-cluster-state=old"); !strings.Contains(err.Error(), "must be one of new, existing") {
-		t.Errorf("the values are not told: %v", err)
+}
+
+// Values that the engine would pass over are refused, with those that there are.
+func TestValues(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"--initial-cluster-state=old", "must be one of new, existing"},
+		{"--metrics=all", "must be one of basic, extensive"},
+		{"--backend-bbolt-freelist-type=list", "must be one of map, array"},
+		{"--bcrypt-cost=3", "--bcrypt-cost 3: want 4 to 31"},
+		{"--bcrypt-cost=32", "--bcrypt-cost 32: want 4 to 31"},
+	} {
+		_, err := parsed(t, nil, c.args)
+		if fault.ExitCode(err) != fault.ExitUsage || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.args, err)
+		}
+	}
+	o, err := parsed(t, nil, "--initial-cluster-state=existing", "--metrics=extensive", "--backend-bbolt-freelist-type=array", "--bcrypt-cost=4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := o.cfg.Engine; e.ClusterState != "existing" || e.Metrics != "extensive" || e.BackendFreelistType != "array" || e.BcryptCost != 4 {
+		t.Errorf("%s, %s, %s, %d", e.ClusterState, e.Metrics, e.BackendFreelistType, e.BcryptCost)
 	}
 }
 
@@ -119,7 +139,10 @@ log-outputs: [stderr]
 experimental-corrupt-check-time: 1h
 peer-transport-security:
   ca-file:
-cors:
+  key-file: ''
+cors: ""
+initial-cluster-state: ""
+log-package-levels: ""
 proxy: 'off'
 `), 0o600); err != nil {
 		t.Fatal(err)

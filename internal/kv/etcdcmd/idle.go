@@ -22,6 +22,7 @@ var dependents = []struct {
 	{[]string{
 		"proxy-failure-wait", "proxy-refresh-interval", "proxy-dial-timeout", "proxy-write-timeout", "proxy-read-timeout", "proxy-user",
 	}, []string{"proxy", "discovery"}}, // a member may become a proxy
+	{[]string{"auto-compaction-mode"}, []string{"auto-compaction-retention"}},
 	{[]string{"self-signed-cert-validity"}, []string{"auto-tls", "peer-auto-tls"}},
 	{[]string{
 		"distributed-tracing-address", "distributed-tracing-service-name", "distributed-tracing-instance-id", "distributed-tracing-sampling-rate",
@@ -51,13 +52,17 @@ func (o *options) noteIdle() {
 	if o.proxy != proxyOff || o.discovery != "" { // a proxy shows its certificates to members too
 		return
 	}
-	clients := slices.Concat(e.ListenClientUrls, e.ListenClientHttpUrls, e.ListenMetricsUrls)
-	if !slices.ContainsFunc(clients, secured) {
+	clients := slices.ContainsFunc(slices.Concat(e.ListenClientUrls, e.ListenClientHttpUrls, e.ListenMetricsUrls), secured)
+	peers := slices.ContainsFunc(e.ListenPeerUrls, secured) || strings.Contains(e.InitialCluster, "https://") ||
+		e.DNSCluster != "" || len(e.DiscoveryCfg.Endpoints) > 0 // where others may have it
+	if !clients {
 		o.note(clientTLS, "while --listen-client-urls has no https://")
 	}
-	othersMayBe := strings.Contains(e.InitialCluster, "https://") || e.DNSCluster != "" || len(e.DiscoveryCfg.Endpoints) > 0
-	if !othersMayBe && !slices.ContainsFunc(e.ListenPeerUrls, secured) {
+	if !peers {
 		o.note(peerTLS, "while --listen-peer-urls has no https://")
+	}
+	if !clients && !peers {
+		o.note([]string{"cipher-suites", "tls-min-version", "tls-max-version"}, "while no address is https://")
 	}
 }
 

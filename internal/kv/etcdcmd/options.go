@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,10 @@ type options struct {
 	notices                                []string // what was set and has no effect
 }
 
+// ownValues are flags of the engine that take other values here, or refuse what the engine
+// would pass over.
+var ownValues = []string{"cors", "initial-cluster-state", "metrics", "backend-bbolt-freelist-type"}
+
 func newOptions() *options {
 	o := &options{
 		cfg:   member.Defaults(),
@@ -49,12 +54,14 @@ func newOptions() *options {
 	engine := flag.NewFlagSet("engine", flag.ContinueOnError)
 	o.cfg.Engine.AddFlags(engine)
 	engine.VisitAll(func(f *flag.Flag) {
-		if _, drop := gone[f.Name]; !drop && f.Name != "cors" && f.Name != "initial-cluster-state" {
+		if _, drop := gone[f.Name]; !drop && !slices.Contains(ownValues, f.Name) {
 			o.flags.Var(f.Value, f.Name, f.Usage)
 		}
 	})
 	fs := o.flags
 	fs.Var(choice(&o.cfg.Engine.ClusterState, embed.ClusterStateFlagNew, embed.ClusterStateFlagExisting), "initial-cluster-state", "'new' to found a cluster, 'existing' to join one that this member was added to; of no effect on a later start.")
+	fs.Var(choice(&o.cfg.Engine.Metrics, "basic", "extensive"), "metrics", "'extensive' to add histograms of v3 calls to the metrics, or 'basic'.")
+	fs.Var(choice(&o.cfg.Engine.BackendFreelistType, "map", "array"), "backend-bbolt-freelist-type", "How the database lists its free pages: 'map' or 'array'.")
 	fs.StringVar(&o.configFile, "config-file", "", "Read flags from this YAML `file`; flags and environment variables win over it.")
 	fs.BoolVar(&o.version, "version", false, "Print the version and exit.")
 	fs.BoolVar(&o.cfg.AllowPlainHTTP, "allow-plain-http", false, "Permit http:// beyond loopback, for clients and peers: whoever reaches the port can read and write everything.")
@@ -208,6 +215,7 @@ func (o *options) apply() error {
 	o.cfg.PeerHints = flags.StringsFromFlag(fs, "peer-hints")
 	err := errors.Join(
 		o.checkWays(),
+		checkCost(e.BcryptCost),
 		o.addresses("listen-client-urls", "advertise-client-urls", o.addr, o.bindAddr, e.ClientTLSInfo.CertFile != "", true),
 		o.addresses("listen-peer-urls", "initial-advertise-peer-urls", o.peerAddr, o.peerBindAddr, e.PeerTLSInfo.CertFile != "", false),
 	)
@@ -216,6 +224,14 @@ func (o *options) apply() error {
 		o.noteIdle()
 	}
 	return err
+}
+
+// checkCost refuses what bcrypt does not do: the engine takes its own default instead.
+func checkCost(cost uint) error {
+	if cost < 4 || cost > 31 {
+		return fault.Usage("--bcrypt-cost %d: want 4 to 31", cost)
+	}
+	return nil
 }
 
 // addresses works out where to listen and what to advertise, for clients or for
