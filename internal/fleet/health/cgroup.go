@@ -2,9 +2,11 @@ package health
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,11 +116,26 @@ func (f *fold) end() {
 	for limit := time.Now().Add(foldLimit); ; {
 		f.kill()
 		left := time.Until(limit)
-		if os.Remove(f.dir) == nil || left <= 0 {
+		if f.remove() == nil || left <= 0 {
 			return
 		}
 		f.awaitEmpty(min(left, foldLimit/10)) // then what was forked meanwhile
 	}
+}
+
+// remove removes the fold with the cgroups that were made in it, the inner ones first.
+func (f *fold) remove() error {
+	var dirs []string
+	_ = filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil // what cannot be looked at cannot be removed: that tells
+	})
+	for _, dir := range slices.Backward(dirs[min(1, len(dirs)):]) {
+		_ = os.Remove(dir)
+	}
+	return os.Remove(f.dir)
 }
 
 func (f *fold) kill() {

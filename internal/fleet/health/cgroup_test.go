@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,6 +88,30 @@ func TestNothingStaysOfACheck(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(ownCgroup(), "health-"+strconv.Itoa(os.Getpid())+"-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("cgroups left: %v, %v", left, err)
+	}
+}
+
+// A check that makes cgroups of its own, as those do that enter a container, leaves none
+// behind, and is not waited for.
+func TestNoCgroupStaysOfACheck(t *testing.T) {
+	f := newFold()
+	if f == nil {
+		t.Log("no cgroup can be made here")
+		return
+	}
+	if err := os.MkdirAll(filepath.Join(f.dir, "inner", "most"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	f.end()
+	if took := time.Since(began); took >= foldLimit {
+		t.Errorf("its end took %v", took)
+	}
+	if _, err := os.Stat(f.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there still: %v", err)
+		for _, dir := range []string{"inner/most", "inner", ""} {
+			_ = os.Remove(filepath.Join(f.dir, dir))
+		}
 	}
 }
 
