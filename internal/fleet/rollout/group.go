@@ -21,6 +21,8 @@ type group struct {
 	idle    []string              // entries of what does not run, by model.RollKey
 	was     model.Roll            // the record as it is; State "": there is none
 	roll    model.Roll            // the record as it is to be
+	// restoring is set when old texts are not in the store yet.
+	restoring bool
 }
 
 // mustRoll reports whether there is something to roll: an entry that has not got its
@@ -260,6 +262,7 @@ func (g *group) revert(why string) {
 func (g *group) putBack() {
 	for _, name := range slices.Sorted(maps.Keys(g.roll.From)) {
 		if g.reverts(name) && g.units[name].Hash == g.roll.To[name] {
+			g.restoring = true
 			hash := g.roll.From[name]
 			g.out.Reverts = append(g.out.Reverts, Revert{
 				Unit: name, Text: g.roll.Texts[hash], Hash: hash, Why: TakenBack + g.roll.Why,

@@ -169,7 +169,7 @@ func (g *group) finish() {
 	}
 	over := len(open) == 0 && !recent && (done > 0 || len(away) == 0)
 	switch {
-	case !over || len(g.out.Reverts) > 0 && g.roll.State == model.Reverting:
+	case !over || g.restoring:
 		return
 	case g.roll.State == model.Rolling:
 		g.roll.State = model.Done
