@@ -250,7 +250,8 @@ func (d *dialing) handshake(ctx context.Context, conn net.Conn) (*ssh.Client, er
 	}
 	d.keys = &keyring{
 		socket: d.set.agentSocket(d.Home, d.AgentSocket), identitiesOnly: d.set.identitiesOnly, ask: ask,
-		files: d.set.identities(d.Home, d.Server.Host, d.User),
+		files:    d.set.identities(d.Home, d.Server.Host, d.User),
+		patience: d.Timeout / 4, // there may be keys in files, and time for them is to be left
 	}
 	defer d.keys.close()
 	var refused error // by us: the host's key

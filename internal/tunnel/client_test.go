@@ -395,3 +395,30 @@ func TestKeepAliveKeeps(t *testing.T) {
 		t.Errorf("%q, %d", out, code)
 	}
 }
+
+// An agent that hangs does not hold up a connection for which there is a key in a file.
+func TestAgentThatHangs(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.AgentSocket, w.cfg.Timeout = filepath.Join(t.TempDir(), "agent"), time.Second
+	ln, err := net.Listen("unix", w.cfg.AgentSocket) // nobody takes what is said there
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	done := make(chan error, 1)
+	go func() {
+		c, err := Dial(t.Context(), w.cfg)
+		if err == nil {
+			c.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it hangs")
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -21,6 +22,7 @@ type keyring struct {
 	files          []string // private keys, each perhaps with FILE.pub and FILE-cert.pub
 	identitiesOnly bool
 	ask            asker
+	patience       time.Duration // with the agent, when it is asked what it holds
 
 	asked bool      // the server takes keys
 	agent io.Closer // the connection to the agent, when there is one
@@ -80,13 +82,16 @@ func (k *keyring) fromAgent() []ssh.Signer {
 		k.note("no agent: SSH_AUTH_SOCK is not set")
 		return nil
 	}
-	conn, err := net.Dial("unix", k.socket)
+	conn, err := net.DialTimeout("unix", k.socket, k.patience)
 	if err != nil {
 		k.note("no agent: %v", err)
 		return nil
 	}
 	k.agent = conn // signing needs it until the handshake is over
+	// To sign may take as long as somebody takes to agree to it.
+	_ = conn.SetDeadline(time.Now().Add(k.patience))
 	signers, err := agent.NewClient(conn).Signers()
+	_ = conn.SetDeadline(time.Time{})
 	switch {
 	case err != nil:
 		k.note("the agent at %s does not answer: %v", k.socket, err)
