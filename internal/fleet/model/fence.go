@@ -24,11 +24,14 @@ const (
 // Forever is a move time that never ends.
 const Forever time.Duration = -1
 
+// endless is as good as for ever, and little enough that such spans can be added up.
+const endless = 50 * 365 * 24 * time.Hour
+
 // MovesAfter is how long the lease of the unit's machine must have been gone before
 // the unit moves; ever is false if it never does. cluster is the setting for units
-// that say nothing: 0 for DefaultMoveAfter, negative for never. A singleton waits
-// for FenceStop and FenceMargin at least, so that it is not stopped before the lease
-// of its machine has run out.
+// that say nothing: 0 for DefaultMoveAfter, negative for never. Decades are never, too.
+// A singleton waits for FenceStop and FenceMargin at least, so that it is not stopped
+// before the lease of its machine has run out.
 func (r Requirements) MovesAfter(cluster time.Duration) (after time.Duration, ever bool) {
 	after = r.MoveAfter
 	if after == 0 {
@@ -37,7 +40,7 @@ func (r Requirements) MovesAfter(cluster time.Duration) (after time.Duration, ev
 	if after == 0 {
 		after = DefaultMoveAfter
 	}
-	if after < 0 {
+	if after < 0 || after >= endless {
 		return 0, false
 	}
 	if r.Singleton {
@@ -65,7 +68,7 @@ func (r Requirements) FencedBy(cluster time.Duration) time.Duration {
 // leaves running, since it never moves. A time that is too short to be one (0 in an
 // entry that says nothing) counts as the shortest.
 func Fence(lease, after time.Duration) (stop, kill time.Duration, fenced bool) {
-	if after < 0 {
+	if after < 0 || after >= endless {
 		return 0, 0, false
 	}
 	kill = lease + max(after, FenceStop+FenceMargin) - FenceMargin

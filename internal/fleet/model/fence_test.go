@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -66,5 +67,29 @@ func TestWait(t *testing.T) {
 		if got, ever := c.p.Wait(); got != c.want || ever != c.ever {
 			t.Errorf("%+v: %v, %v", c.p, got, ever)
 		}
+	}
+}
+
+// A span that is as good as for ever is for ever, and is not added up to one in the past.
+func TestSpansWithoutEnd(t *testing.T) {
+	const singleton = "[Service]\nExecStart=/bin/true\n[X-Fleet]\nSingleton=true\nMoveAfter="
+	for _, span := range []string{"never", "infinity", "1000y", "292y"} {
+		req := NewUnit("a.service", singleton+span+"\n", Launched, 1).Req
+		if after, ever := req.MovesAfter(0); ever {
+			t.Errorf("%s: it moves after %v", span, after)
+		}
+		if by := req.FencedBy(0); by != Forever {
+			t.Errorf("%s: it is fenced by %v", span, by)
+		}
+	}
+	if after, ever := (Requirements{}).MovesAfter(math.MaxInt64); ever {
+		t.Errorf("the cluster's: it moves after %v", after)
+	}
+	if stop, kill, fenced := Fence(10*time.Second, math.MaxInt64); fenced {
+		t.Errorf("it is stopped after %v and killed after %v", stop, kill)
+	}
+	roll := NewUnit("a.service", "[X-Fleet]\nHealthyAfter=infinity\nHealthyTimeout=infinity\n", Launched, 1).Req.Roll
+	if roll.HealthyAfter+roll.HealthyTimeout < 0 || 2*roll.HealthyTimeout+time.Hour < 0 {
+		t.Errorf("%+v cannot be added up", roll)
 	}
 }

@@ -105,7 +105,7 @@ func rollPolicy(last func(string) string) RollPolicy {
 
 func spanOr(s string, otherwise time.Duration) time.Duration {
 	if d, err := unitfile.ParseSpan(s); err == nil {
-		return d
+		return min(d, endless)
 	}
 	return otherwise
 }

@@ -31,3 +31,26 @@ func TestGroupsGoBackEachByItself(t *testing.T) {
 		t.Errorf("records %+v", r.Put)
 	}
 }
+
+// What may take for ever to be good is waited for.
+func TestPatienceWithoutEnd(t *testing.T) {
+	const before, after = "[Service]\nExecStart=/bin/1\n", "[Service]\nExecStart=/bin/2\n[X-Fleet]\nHealthyTimeout=infinity\n"
+	now := time.Unix(1000, 0)
+	from, to := model.NewUnit("a.service", before, model.Launched, 1), model.NewUnit("a.service", after, model.Launched, 1)
+	r := Plan(Snapshot{
+		Now: now, LeaderSince: now, Present: func(string) bool { return true },
+		Units: []model.Unit{to},
+		Placements: []model.Placement{{Unit: to.Name, Machine: "m", Text: to.Text, Hash: to.Hash,
+			Desired: model.Launched, Gen: 1, Watched: true}},
+		States: []model.UnitState{{Unit: to.Name, Machine: "m", Hash: from.Hash, Load: "loaded", Active: "active", Gen: 1}},
+		Rolls: []model.Roll{{
+			Group: to.Name, State: model.Rolling, Started: now, Since: map[string]time.Time{model.RollKey(to.Name, "m"): now.Add(-time.Second)},
+			From: map[string]string{to.Name: from.Hash}, To: map[string]string{to.Name: to.Hash}, Texts: map[string]string{from.Hash: before},
+		}},
+	})
+	for _, roll := range r.Put {
+		if roll.State != model.Rolling {
+			t.Errorf("the roll is %s: %s", roll.State, roll.Why)
+		}
+	}
+}
