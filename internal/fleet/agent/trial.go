@@ -49,24 +49,14 @@ const (
 )
 
 func newTrial(p model.Placement, now time.Time) *trial {
-	t := &trial{gen: p.Gen, hash: p.Hash, begun: now}
+	t := &trial{gen: p.Gen, hash: p.Hash, begun: now, oneshot: model.IsOneshot(p.Text)}
 	t.policy = model.NewUnit(p.Unit, p.Text, p.Desired, p.Gen).Req.Roll
 	t.check, _ = unitfile.ParseHealthCheck(t.policy.HealthCheck) // "" or what the API has checked
 	if b, err := unitfile.ParseBundle(p.Text); err == nil {
-		f := b.Effective()
-		t.user = unitfile.ExpandFleet(lastOf(f, "User"), p.Unit)
-		t.oneshot = lastOf(f, "Type") == "oneshot"
+		user, _ := b.Effective().Get("Service", "User")
+		t.user = unitfile.ExpandFleet(user, p.Unit)
 	}
 	return t
-}
-
-// lastOf is the value of a [Service] option that counts: the last; "" for none.
-func lastOf(f unitfile.File, option string) string {
-	all := f.All("Service", option)
-	if len(all) == 0 {
-		return ""
-	}
-	return strings.TrimSpace(all[len(all)-1])
 }
 
 func (t *trial) end() {

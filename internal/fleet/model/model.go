@@ -5,6 +5,8 @@ package model
 import (
 	"fmt"
 	"time"
+
+	"flotilla/internal/unitfile"
 )
 
 // State is what users want of a unit, and how far the cluster has come. The order
@@ -219,4 +221,14 @@ func Current(p Placement, s UnitState) State {
 		return Launched
 	}
 	return Loaded
+}
+
+// IsOneshot reports whether a unit's text is that of a service that is meant to end.
+func IsOneshot(text string) bool {
+	b, err := unitfile.ParseBundle(text)
+	if err != nil {
+		return false
+	}
+	v, _ := b.Effective().Get("Service", "Type")
+	return v == "oneshot"
 }

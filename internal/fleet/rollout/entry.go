@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"flotilla/internal/fleet/model"
-	"flotilla/internal/unitfile"
 )
 
 // entry is a unit that runs on a machine.
@@ -48,7 +47,7 @@ func (e *entry) up() bool {
 	case st.Active == "active" || st.Active == "reloading":
 		return true
 	}
-	return st.Active == "inactive" && isOneshot(e.Text)
+	return st.Active == "inactive" && model.IsOneshot(e.Text)
 }
 
 // atRest reports whether the unit has failed or ended there, and will not come up by
@@ -56,16 +55,6 @@ func (e *entry) up() bool {
 func (e *entry) atRest() bool {
 	st := e.state
 	return st.Hash == e.Hash && st.Gen >= e.Gen && (st.Active == "failed" || st.Active == "inactive")
-}
-
-// isOneshot reports whether a unit is a service that is meant to end.
-func isOneshot(text string) bool {
-	b, err := unitfile.ParseBundle(text)
-	if err != nil {
-		return false
-	}
-	v, _ := b.Effective().Get("Service", "Type")
-	return v == "oneshot"
 }
 
 // verdict is what is made of an entry with its new text.

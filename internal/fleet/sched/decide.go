@@ -149,7 +149,7 @@ func (p *pass) up(e *entry) bool {
 	case "active", "reloading":
 		return true
 	case "inactive":
-		return isOneshot(e.job.Text)
+		return model.IsOneshot(e.job.Text)
 	}
 	return false
 }

@@ -3,8 +3,6 @@ package sched
 import (
 	"fmt"
 	"time"
-
-	"flotilla/internal/unitfile"
 )
 
 // since is when a machine that is away was seen last.
@@ -76,13 +74,3 @@ func (p *pass) wake() time.Time {
 
 // movable reports whether the unit goes elsewhere if its machine is away.
 func (j *job) movable() bool { return j.wanted() && j.Bad == "" && !j.Req.Global }
-
-// isOneshot reports whether a unit is a service that is meant to end.
-func isOneshot(text string) bool {
-	b, err := unitfile.ParseBundle(text)
-	if err != nil {
-		return false
-	}
-	v, _ := b.Effective().Get("Service", "Type")
-	return v == "oneshot"
-}
