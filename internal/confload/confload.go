@@ -216,7 +216,7 @@ func (s *Set) Flags(fs *pflag.FlagSet) {
 // File takes over a configuration file's settings. Call it before Env, and Env
 // before FromFlags: the later wins.
 func (s *Set) File(name string, text []byte) {
-	assignments, problems := ParseINI(string(text))
+	assignments, problems := parseINI(string(text))
 	for _, p := range problems {
 		s.problems = append(s.problems, Problem{Where: name + ":" + p.Where, Msg: p.Msg})
 	}

@@ -112,7 +112,7 @@ func FuzzParseINI(f *testing.F) {
 	f.Add("metadata=\"a=b,c=d\" # x\n[sec]\nk=v")
 	f.Add("x='\n;\n=\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		out, problems := ParseINI(text)
+		out, problems := parseINI(text)
 		lines := strings.Count(text, "\n") + 1
 		if len(out)+len(problems) > lines {
 			t.Errorf("%d lines, %d assignments and %d problems", lines, len(out), len(problems))
@@ -121,7 +121,7 @@ func FuzzParseINI(f *testing.F) {
 			if strings.Contains(a.Value, "\n") || strings.ContainsAny(a.Value, `"'`) {
 				continue
 			}
-			again, _ := ParseINI("k=" + quote(a.Value))
+			again, _ := parseINI("k=" + quote(a.Value))
 			if len(again) != 1 || again[0].Value != a.Value {
 				t.Errorf("%q is written %q and read as %v", a.Value, quote(a.Value), again)
 			}

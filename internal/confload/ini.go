@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Assignment is one key=value of a file.
-type Assignment struct {
+// assignment is one key=value of a file.
+type assignment struct {
 	Name  string
 	Value string
 	Line  int // from 1
 }
 
-// ParseINI reads the format of the classic daemons' files: key=value, one a line,
+// parseINI reads the format of the classic daemons' files: key=value, one a line,
 // outside any section. # and ; begin a comment, also after a value that is not in
 // quotes. A value may be in single or double quotes. What is inside a section is
 // left out. Problems have the line's number in Where.
-func ParseINI(text string) (out []Assignment, problems []Problem) {
+func parseINI(text string) (out []assignment, problems []Problem) {
 	inSection := false
 	number := 0
 	for line := range strings.SplitSeq(text, "\n") {
@@ -50,7 +50,7 @@ func ParseINI(text string) (out []Assignment, problems []Problem) {
 			fail(name + ": " + msg)
 			continue
 		}
-		out = append(out, Assignment{Name: name, Value: value, Line: number})
+		out = append(out, assignment{Name: name, Value: value, Line: number})
 	}
 	return out, problems
 }

@@ -30,10 +30,10 @@ const classicSocket = "/run/fleet.sock"
 // ClassicStore is where a store listens that was started with default flags.
 var ClassicStore = []string{"http://127.0.0.1:2379", "http://127.0.0.1:4001"}
 
-// StateHome is the directory that holds the default up directory and the link
+// stateHome is the directory that holds the default up directory and the link
 // "current": $XDG_STATE_HOME/flotilla, by default ~/.local/state/flotilla (XDG
 // Base Directory Specification).
-func StateHome(env applet.Env) (string, error) {
+func stateHome(env applet.Env) (string, error) {
 	if dir := env.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "flotilla"), nil
 	}
@@ -46,7 +46,7 @@ func StateHome(env applet.Env) (string, error) {
 
 // DefaultDir is the directory of "flotilla up" without --dir.
 func DefaultDir(env applet.Env) (string, error) {
-	home, err := StateHome(env)
+	home, err := stateHome(env)
 	if err != nil {
 		return "", err
 	}
@@ -55,7 +55,7 @@ func DefaultDir(env applet.Env) (string, error) {
 
 // SetCurrent makes dir the one that the command lines find.
 func SetCurrent(env applet.Env, dir string) error {
-	home, err := StateHome(env)
+	home, err := stateHome(env)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func SetCurrent(env applet.Env, dir string) error {
 
 // runDir is DIR/run of the current up directory, "" if there is none.
 func runDir(env applet.Env) string {
-	home, err := StateHome(env)
+	home, err := stateHome(env)
 	if err != nil {
 		return ""
 	}

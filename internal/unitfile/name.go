@@ -79,12 +79,6 @@ func IsTemplate(name string) bool {
 	return instance == "" && name == prefix+"@."+typ
 }
 
-// IsInstance reports whether name is an instance of a template: "foo@bar.service".
-func IsInstance(name string) bool {
-	_, instance, _ := Split(name)
-	return instance != ""
-}
-
 // TemplateOf returns the template that name is an instance of, and whether it is
 // one.
 func TemplateOf(name string) (string, bool) {

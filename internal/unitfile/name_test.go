@@ -51,7 +51,7 @@ func TestSplit(t *testing.T) {
 			t.Errorf("Split(%q) = %q, %q, %q", c.name, prefix, instance, typ)
 		}
 		template, ok := TemplateOf(c.name)
-		if template != c.template || ok != (c.template != "") || ok != IsInstance(c.name) {
+		if template != c.template || ok != (c.template != "") {
 			t.Errorf("TemplateOf(%q) = %q, %v", c.name, template, ok)
 		}
 		if IsTemplate(c.name) != c.isTemplate {

@@ -137,9 +137,6 @@ func (f File) String() string {
 // hashes are the same unit text; it is a name, not a safeguard.
 func (f File) Hash() string { return HashText(f.String()) }
 
-// ShortHash is the first 7 digits of Hash, as listings show it.
-func (f File) ShortHash() string { return f.Hash()[:7] }
-
 // HashText is the hash of a text that is canonical already.
 func HashText(canonical string) string {
 	sum := sha1.Sum([]byte(canonical))

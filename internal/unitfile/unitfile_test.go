@@ -217,9 +217,6 @@ func TestValues(t *testing.T) {
 	if got := f.Sections(); !slices.Equal(got, []string{"A", "B"}) {
 		t.Errorf("Sections: %v", got)
 	}
-	if len(f.ShortHash()) != 7 || !strings.HasPrefix(f.Hash(), f.ShortHash()) {
-		t.Errorf("hashes %s, %s", f.Hash(), f.ShortHash())
-	}
 }
 
 func TestFleetValues(t *testing.T) {
