@@ -123,6 +123,9 @@ func (p *parser) checkLines() {
 		if at := strings.IndexByte(line, 0); at >= 0 {
 			p.problem(i, at, "a NUL byte")
 		}
+		if at := strings.IndexByte(line, '\r'); at >= 0 {
+			p.problem(i, at, "a carriage return inside the line: systemd would end it there")
+		}
 		if at := invalidUTF8(line); at >= 0 {
 			p.problem(i, at, "not valid UTF-8")
 		}

@@ -136,6 +136,7 @@ func TestLimits(t *testing.T) {
 		{"comment too long", "[Service]\n#" + line[:MaxLine] + "\n", "2:1: line too long (max 2048 bytes)"},
 		{"two megabytes", "[Service]\n" + strings.Repeat("A=1\n", 1<<19), "unit file too large: 2097162 bytes (max 1048576)"},
 		{"NUL", "[Service]\nA=a\x00b\n", "2:4: a NUL byte"},
+		{"carriage return", "[Service]\nA=a\rB=b\r\n", "2:4: a carriage return inside the line: systemd would end it there"},
 		{"Latin-1", "[Service]\nA=caf\xe9\n", "2:6: not valid UTF-8"},
 	} {
 		_, err := Parse(c.text)
