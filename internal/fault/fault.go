@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Exit codes of a command that has no classic codes of its own.
@@ -36,18 +37,26 @@ func Hint(err error, format string, args ...any) error {
 	return &hinted{err: err, hint: fmt.Sprintf(format, args...)}
 }
 
-// Hints returns the hints attached to err, outermost first.
+// Hints returns the hints attached to err and to all errors that it is made of, each
+// once: outermost first, and those of joined errors in their order.
 func Hints(err error) []string {
 	var out []string
-	for err != nil {
-		var h *hinted
-		if !errors.As(err, &h) {
-			return out
-		}
-		out = append(out, h.hint)
-		err = h.err
-	}
+	collect(err, &out)
 	return out
+}
+
+func collect(err error, out *[]string) {
+	if h, ok := err.(*hinted); ok && !slices.Contains(*out, h.hint) {
+		*out = append(*out, h.hint)
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		collect(e.Unwrap(), out)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			collect(one, out)
+		}
+	}
 }
 
 type coded struct {

@@ -3,6 +3,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,22 @@ func TestPrintHintsOutermostFirst(t *testing.T) {
 	want := "fleetctl: dial: refused\nhint: see journalctl\nhint: start the store\n"
 	if b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+func TestHintsOfAllProblemsOnce(t *testing.T) {
+	err := Hint(errors.Join(
+		Hint(errors.New("unknown key nmae"), "did you mean name?"),
+		errors.New("broken"),
+		fmt.Errorf("zone: %w", Hint(errors.New("no such zone"), "see timedatectl list-timezones")),
+		Hint(errors.New("unknown key nme"), "did you mean name?"),
+	), "see --help")
+	want := []string{"see --help", "did you mean name?", "see timedatectl list-timezones"}
+	if got := Hints(err); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := Hints(nil); got != nil {
+		t.Errorf("no error has the hints %q", got)
 	}
 }
 
