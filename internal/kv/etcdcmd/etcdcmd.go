@@ -40,7 +40,7 @@ func run(ctx context.Context, env applet.Env) int {
 		fault.Print(env.Stderr, "etcd recover", err)
 		return fault.ExitCode(err)
 	case "help":
-		err := help(env.Stdout, rest)
+		err := help(env.Stdout, env.CalledOr("etcd"), rest)
 		fault.Print(env.Stderr, "etcd", err)
 		return fault.ExitCode(err)
 	}

@@ -37,23 +37,25 @@ var groups = []struct {
 }
 
 // help is "etcd help" and "etcd help recover".
-func help(w io.Writer, about []string) error {
+func help(w io.Writer, called string, about []string) error {
 	switch {
 	case len(about) == 0:
-		newOptions().usage(w)
+		o := newOptions()
+		o.called = called
+		o.usage(w)
 		return nil
 	case about[0] == "recover":
-		_, err := fmt.Fprint(w, recoverUsage)
+		_, err := fmt.Fprintf(w, recoverUsage, called)
 		return err
 	}
-	return fault.Code(fault.ExitUsage, fault.Hint(fmt.Errorf("no help about %q", about[0]), "the one command is 'recover'; for flags see 'etcd --help'"))
+	return fault.Code(fault.ExitUsage, fault.Hint(fmt.Errorf("no help about %q", about[0]), "the one command is 'recover'; for flags see '%s --help'", called))
 }
 
 // usage writes all flags by group. Every flag is in exactly one.
 func (o *options) usage(w io.Writer) {
-	fmt.Fprintf(w, "usage: etcd [FLAGS]\n       etcd recover --data-dir DIR [FLAGS]\n\nRuns one member of the store. v2 (HTTP) and v3 (gRPC) share its client addresses.\n"+
+	fmt.Fprintf(w, "usage: %[1]s [FLAGS]\n       %[1]s recover --data-dir DIR [FLAGS]\n\nRuns one member of the store. v2 (HTTP) and v3 (gRPC) share its client addresses.\n"+
 		"A flag may have one dash or two, and --some-flag can also be set as ETCD_SOME_FLAG.\n\n"+
-		"COMMANDS:\n   recover         make a cluster of one of a member that is left of a lost one\n")
+		"COMMANDS:\n   recover         make a cluster of one of a member that is left of a lost one\n", o.called)
 	shown := map[string]bool{}
 	for i, g := range groups {
 		fmt.Fprintf(w, "\n%s:\n", g.title)

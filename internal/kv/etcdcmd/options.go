@@ -24,6 +24,7 @@ import (
 type options struct {
 	cfg        member.Config
 	flags      *flag.FlagSet
+	called     string // what to type for this command
 	configFile string
 	version    bool
 
@@ -47,8 +48,9 @@ var ownValues = []string{"cors", "initial-cluster-state", "metrics", "backend-bb
 
 func newOptions() *options {
 	o := &options{
-		cfg:   member.Defaults(),
-		flags: flag.NewFlagSet("etcd", flag.ContinueOnError),
+		cfg:    member.Defaults(),
+		called: "etcd",
+		flags:  flag.NewFlagSet("etcd", flag.ContinueOnError),
 	}
 	o.flags.SetOutput(io.Discard) // errors are reported by the caller, help is ours
 	engine := flag.NewFlagSet("engine", flag.ContinueOnError)
@@ -100,6 +102,7 @@ func (o *options) ownDefaults() {
 // parse reads the arguments, then the environment, then the file: the first to
 // name a flag wins. flag.ErrHelp means that help was asked for.
 func (o *options) parse(env applet.Env) error {
+	o.called = env.CalledOr(o.called)
 	if err := o.flags.Parse(env.Args); err != nil {
 		return o.explain(err)
 	}
@@ -136,7 +139,7 @@ var flagOfError = regexp.MustCompile(` for (?:flag )?-([a-z0-9-]+): `)
 
 // wanted says what kind of value the flag takes that the flag package complains of.
 func (o *options) wanted(err error) string {
-	const help = "see 'etcd --help'"
+	help := fmt.Sprintf("see '%s --help'", o.called)
 	m := flagOfError.FindStringSubmatch(err.Error())
 	if m == nil || o.flags.Lookup(m[1]) == nil {
 		return help
@@ -167,7 +170,7 @@ func (o *options) unknown(what, name string) error {
 	if near := fault.Nearest(name, names); near != "" {
 		err = fault.Hint(err, "did you mean --%s?", near)
 	} else {
-		err = fault.Hint(err, "see 'etcd --help'")
+		err = fault.Hint(err, "see '%s --help'", o.called)
 	}
 	return fault.Code(fault.ExitUsage, err)
 }

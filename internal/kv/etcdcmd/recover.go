@@ -17,7 +17,8 @@ import (
 	"flotilla/internal/logx"
 )
 
-const recoverUsage = `usage: etcd recover --data-dir DIR [FLAGS]
+// recoverUsage takes what etcd was called as.
+const recoverUsage = `usage: %s recover --data-dir DIR [FLAGS]
 
 For a cluster that has lost more than half of its members for good. Makes a cluster
 of one out of a member that is left, which has to be stopped; shows what it holds and
@@ -53,7 +54,7 @@ func parseRecovery(env applet.Env) (recovery, error) {
 		if errors.Is(err, flag.ErrHelp) {
 			return r, err
 		}
-		return r, fault.Code(fault.ExitUsage, fault.Hint(err, "see 'etcd recover --help'"))
+		return r, fault.Code(fault.ExitUsage, fault.Hint(err, "see '%s recover --help'", env.CalledOr("etcd")))
 	}
 	switch {
 	case fs.NArg() > 0:
@@ -70,7 +71,7 @@ func parseRecovery(env applet.Env) (recovery, error) {
 func runRecover(ctx context.Context, env applet.Env) error {
 	r, err := parseRecovery(env)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(env.Stdout, recoverUsage)
+		fmt.Fprintf(env.Stdout, recoverUsage, env.CalledOr("etcd"))
 		return nil
 	}
 	if err != nil {

@@ -99,7 +99,7 @@ func (s *session) main(ctx context.Context, args []string) error {
 		s.answerShell(ctx, args[1:])
 		return nil
 	}
-	return s.dispatch(ctx, "etcdctl", commands(), args)
+	return s.dispatch(ctx, s.env.CalledOr("etcdctl"), commands(), args)
 }
 
 // dispatch runs the command that args begin with.

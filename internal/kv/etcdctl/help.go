@@ -8,8 +8,9 @@ import (
 )
 
 func (s *session) help(w io.Writer) {
-	fmt.Fprintf(w, "NAME:\n   etcdctl - keys of the store from the command line (v2)\n\n"+
-		"USAGE:\n   etcdctl [global options] command [command options] [arguments...]\n\nCOMMANDS:\n")
+	called := s.env.CalledOr("etcdctl")
+	fmt.Fprintf(w, "NAME:\n   %s - keys of the store from the command line (v2)\n\n"+
+		"USAGE:\n   %s [global options] command [command options] [arguments...]\n\nCOMMANDS:\n", called, called)
 	list(w, commands())
 	fmt.Fprintf(w, "\nGLOBAL OPTIONS:\n")
 	options(w, s.global)
@@ -21,7 +22,7 @@ func (s *session) helpOn(names []string) error {
 		s.help(s.env.Stdout)
 		return nil
 	}
-	path, among := "etcdctl", commands()
+	path, among := s.env.CalledOr("etcdctl"), commands()
 	for i, name := range names {
 		c, ok := find(among, name)
 		if !ok {
