@@ -107,6 +107,8 @@ type eventFollower struct {
 	filter EventFilter
 	emit   func(model.Event) error
 	seen   int64
+	era    int    // of the store, whose revision that is
+	last   string // the last key of those
 }
 
 // stopped is what emit said when it would take no more.
@@ -116,8 +118,16 @@ func (s *stopped) Error() string { return s.err.Error() }
 
 // follow reads what has not been told yet, and what comes, until the watch ends.
 func (ef *eventFollower) follow(ctx context.Context, heard func()) error {
-	r, prefix := ef.r, ef.r.prefix+eventsPrefix
-	resp, err := r.get(ctx, "read events", prefix, clientv3.WithPrefix(), clientv3.WithMinModRev(ef.seen+1))
+	r, prefix, life := ef.r, ef.r.prefix+eventsPrefix, ef.r.passage.now()
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	era := r.past.now().era
+	from, opts := prefix, []clientv3.OpOption{clientv3.WithMinModRev(ef.seen + 1)}
+	if ef.seen > 0 && era != ef.era { // its revisions say nothing about what has been told
+		from, opts = max(prefix, ef.last+"\x00"), nil
+	}
+	resp, err := r.get(ctx, "read events", from, append(opts, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)))...)
 	if err != nil {
 		return err
 	}
@@ -125,8 +135,8 @@ func (ef *eventFollower) follow(ctx context.Context, heard func()) error {
 	if err := ef.tell(ef.chosen(resp.Kvs)); err != nil {
 		return err
 	}
-	ef.seen = resp.Header.Revision
-	watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ef.seen, ef.era = resp.Header.Revision, era
+	watch, cancel := within(clientv3.WithRequireLeader(ctx), life)
 	defer cancel()
 	for w := range r.client.Watch(watch, prefix, clientv3.WithPrefix(), clientv3.WithRev(ef.seen+1), clientv3.WithFilterDelete()) {
 		if err := w.Err(); err != nil {
@@ -139,7 +149,7 @@ func (ef *eventFollower) follow(ctx context.Context, heard func()) error {
 		if err := ef.tell(ef.matching(kvs)); err != nil {
 			return err
 		}
-		ef.seen = max(ef.seen, w.Header.Revision)
+		ef.seen = max(ef.seen, reached(w))
 	}
 	return errors.New("watch events: closed")
 }
@@ -156,6 +166,7 @@ func (ef *eventFollower) chosen(kvs []*mvccpb.KeyValue) []model.Event {
 func (ef *eventFollower) matching(kvs []*mvccpb.KeyValue) []model.Event {
 	var es []model.Event
 	for _, kv := range kvs {
+		ef.last = max(ef.last, string(kv.Key))
 		if e, err := decodeEvent(kv.Value); err == nil && ef.filter.match(e) {
 			es = append(es, e)
 		}

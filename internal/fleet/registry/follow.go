@@ -30,19 +30,39 @@ func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
 }
 
 func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, error) {
+	for {
+		before := r.past.now()
+		all, at, err := r.readAll(ctx, scope)
+		if err != nil {
+			return nil, err
+		}
+		if again, err := r.recognize(ctx, before, at); err != nil {
+			return nil, err
+		} else if !again {
+			return v.reset(all, at.cluster, at.rev), nil
+		}
+	}
+}
+
+// readAll reads the records of a scope, and where the store is.
+func (r *Registry) readAll(ctx context.Context, scope string) ([]record, position, error) {
 	ops := []clientv3.Op{clientv3.OpGet(r.key(Key{Kind: KindMark}))}
 	for _, span := range r.spans(scope) {
 		ops = append(ops, clientv3.OpGet(span[0], clientv3.WithRange(span[1])))
 	}
 	resp, err := r.txn(ctx, "read the registry", nil, ops, nil)
 	if err != nil {
-		return nil, err
+		return nil, position{}, err
 	}
 	var all []record
 	for _, part := range resp.Responses {
 		all = append(all, records(part.GetResponseRange().Kvs)...)
 	}
-	return v.reset(all, resp.Header.ClusterId, resp.Header.Revision), nil
+	at := position{cluster: resp.Header.ClusterId, rev: resp.Header.Revision}
+	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
+		at.mark = string(kv.Value)
+	}
+	return all, at, nil
 }
 
 // spans is the ranges of keys, from and up to, that a view of the scope is made of:
@@ -102,6 +122,7 @@ func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed fu
 }
 
 func (r *Registry) followOnce(ctx context.Context, scope string, v *View, changed func([]Change, bool)) error {
+	life := r.passage.now()
 	changes, err := r.loadMarked(ctx, scope, v)
 	if err != nil {
 		return err
@@ -109,13 +130,16 @@ func (r *Registry) followOnce(ctx context.Context, scope string, v *View, change
 	changed(changes, true)
 	// A member that has lost its cluster must end the watch, or we would wait for
 	// events there while the others go on.
-	watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	watch, cancel := within(clientv3.WithRequireLeader(ctx), life)
 	defer cancel()
 	for w := range r.client.Watch(watch, r.prefix+scope, clientv3.WithPrefix(), clientv3.WithRev(v.Rev()+1)) {
 		if err := w.Err(); err != nil {
 			return fmt.Errorf("watch the registry: %w", err)
 		}
-		changed(v.apply(events(w.Events), w.Header.Revision), false)
+		if life.Err() == nil { // else it may be of a store that was
+			r.past.hear(w.Header)
+		}
+		changed(v.apply(events(w.Events), reached(w)), false)
 	}
 	return errors.New("watch the registry: closed")
 }

@@ -31,6 +31,7 @@ type Kept struct {
 // keepable is what it takes to keep a view.
 type keepable interface {
 	Read(ctx context.Context, scope string) (*View, error)
+	passing() context.Context
 	position(ctx context.Context) (position, error)
 	watchAfter(ctx context.Context, rev int64) clientv3.WatchChan
 	askProgress(ctx context.Context) error
@@ -77,9 +78,10 @@ func (k *Kept) Read(ctx context.Context) (*View, error) {
 		}
 		k.letGo(w)
 	}
+	life := k.store.passing()
 	v, err := k.store.Read(ctx, Everything)
 	if err == nil && k.store.tellsProgress(ctx) {
-		k.keep(v.copied())
+		k.keep(v.copied(), life)
 	}
 	return v, err
 }
@@ -94,15 +96,15 @@ func (k *Kept) wanted() *keeping {
 	return k.now
 }
 
-// keep has a view be kept, unless there is one.
-func (k *Kept) keep(v *View) {
+// keep has a view be kept that was read in the life of a passage, unless there is one.
+func (k *Kept) keep(v *View, life context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.now != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	w := &keeping{store: k.store, view: v, cancel: cancel, ended: make(chan struct{}), moved: make(chan struct{})}
+	ctx, cancel := within(context.Background(), life)
+	w := &keeping{store: k.store, view: v, life: life, cancel: cancel, ended: make(chan struct{}), moved: make(chan struct{})}
 	w.idle = time.AfterFunc(keptFor, func() { k.letGo(w) })
 	before := k.ended
 	k.now, k.ended = w, w.ended
@@ -129,6 +131,7 @@ type keeping struct {
 	store  keepable
 	view   *View
 	idle   *time.Timer
+	life   context.Context // of the passage: what comes after it is told by another watch
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the view will not change any more
 
@@ -143,13 +146,7 @@ func (w *keeping) follow(ctx context.Context) {
 			w.cancel() // and wait until the client is done with it
 			continue
 		}
-		// A response that brings events tells the revision of the store as well,
-		// which need not be the last that the watch has come to.
-		rev := resp.Header.Revision
-		if n := len(resp.Events); n > 0 {
-			rev = resp.Events[n-1].Kv.ModRevision
-		}
-		w.view.apply(events(resp.Events), rev)
+		w.view.apply(events(resp.Events), reached(resp))
 		w.mu.Lock()
 		close(w.moved)
 		w.moved = make(chan struct{})
@@ -157,8 +154,8 @@ func (w *keeping) follow(ctx context.Context) {
 	}
 }
 
-// reached is how far the view has come, and what is closed when it has come further.
-func (w *keeping) reached() (position, <-chan struct{}) {
+// progress is how far the view has come, and what is closed when it has come further.
+func (w *keeping) progress() (position, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.view.position(), w.moved
@@ -167,12 +164,12 @@ func (w *keeping) reached() (position, <-chan struct{}) {
 // read returns the view with everything that the store has now; nil if it cannot be
 // had of the watch within patience.
 func (w *keeping) read(ctx context.Context, patience time.Duration) (*View, error) {
-	before, _ := w.reached()
+	before, _ := w.progress()
 	want, err := w.store.position(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if want.rev < before.rev { // an older state was put back
+	if want.rev < before.rev || w.life.Err() != nil { // an older state was put back, or may have been
 		return nil, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, patience)
@@ -193,7 +190,7 @@ func (w *keeping) comesTo(ctx context.Context, want position) bool {
 	ask := time.NewTimer(0)
 	defer ask.Stop()
 	for {
-		at, moved := w.reached()
+		at, moved := w.progress()
 		if at.rev >= want.rev {
 			return at.cluster == want.cluster && at.mark == want.mark
 		}
@@ -225,6 +222,8 @@ var streams atomic.Int64 // numbers them
 func (s *ownStream) ctx(ctx context.Context) context.Context {
 	return clientv3.WithRequireLeader(metadata.AppendToOutgoingContext(ctx, "flotilla-view", s.id))
 }
+
+func (s *ownStream) passing() context.Context { return s.passage.now() }
 
 func (s *ownStream) watchAfter(ctx context.Context, rev int64) clientv3.WatchChan {
 	return s.client.Watch(s.ctx(ctx), s.prefix, clientv3.WithPrefix(), clientv3.WithRev(rev+1))

@@ -135,6 +135,8 @@ func (f *fakeStore) Read(context.Context, string) (*View, error) {
 	return v, f.away
 }
 
+func (f *fakeStore) passing() context.Context { return context.Background() }
+
 func (f *fakeStore) position(context.Context) (position, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

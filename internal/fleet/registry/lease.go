@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
@@ -18,7 +19,8 @@ import (
 // Lease is a promise to the store to come back: what is written with it goes when
 // it has not been renewed for its time to live.
 type Lease struct {
-	id clientv3.LeaseID
+	id  clientv3.LeaseID
+	era int // of the store, when it was granted
 	// Pulse tells when the lease was surely alive.
 	Pulse *Pulse
 }
@@ -63,13 +65,14 @@ var ErrLeaseLost = errors.New("the lease is lost")
 func (r *Registry) Hold(ctx context.Context, ttl time.Duration, resign bool, run func(context.Context, Lease)) {
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for ctx.Err() == nil {
+		life := r.passage.now()
 		lease, err := r.grant(ctx, ttl)
 		if err != nil {
 			retry.Wait(ctx)
 			continue
 		}
 		retry.Reset()
-		r.holdOne(ctx, ttl, lease, run)
+		r.holdOne(ctx, life, ttl, lease, run)
 		if ctx.Err() != nil && resign {
 			r.revoke(lease)
 		}
@@ -77,7 +80,7 @@ func (r *Registry) Hold(ctx context.Context, ttl time.Duration, resign bool, run
 }
 
 func (r *Registry) grant(ctx context.Context, ttl time.Duration) (Lease, error) {
-	start, sent := time.Now(), BootTime()
+	start, sent, era := time.Now(), BootTime(), r.past.now().era
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	resp, err := r.client.Grant(limited, max(1, int64(ttl/time.Second)))
@@ -85,18 +88,18 @@ func (r *Registry) grant(ctx context.Context, ttl time.Duration) (Lease, error) 
 		return Lease{}, r.failed(ctx, "ask for a lease", start, err)
 	}
 	r.link.up()
-	lease := Lease{id: resp.ID, Pulse: &Pulse{}}
+	lease := Lease{id: resp.ID, era: era, Pulse: &Pulse{}}
 	lease.Pulse.Beat(sent)
 	return lease, nil
 }
 
-func (r *Registry) holdOne(ctx context.Context, ttl time.Duration, lease Lease, run func(context.Context, Lease)) {
+func (r *Registry) holdOne(ctx, life context.Context, ttl time.Duration, lease Lease, run func(context.Context, Lease)) {
 	held, lost := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer lost()
-		r.renew(held, ttl, lease)
+		r.renew(held, life, ttl, lease)
 	}()
 	run(held, lease)
 	lost()
@@ -105,22 +108,37 @@ func (r *Registry) holdOne(ctx context.Context, ttl time.Duration, lease Lease, 
 
 // renew renews the lease three times in its life until ctx is done or the store
 // says that it is no more. A store that is away says nothing: leases live on in
-// it and count anew from its return.
-func (r *Registry) renew(ctx context.Context, ttl time.Duration, lease Lease) {
+// it and count anew from its return. One that was set back may have the lease, and not
+// what was written with it since: that lease is lost as well. life is the passage that
+// it was granted in.
+func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lease) {
 	every := max(ttl/3, 300*time.Millisecond)
-	wait := every
+	wait, ended := every, life.Done()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-ended:
+			ended = nil
 		case <-time.After(wait):
+		}
+		if ended == nil {
+			life = r.passage.now()
+			if r.lookWithin(ctx, min(r.timeout, every)) == nil {
+				ended = life.Done()
+			}
+		}
+		if r.past.now().era != lease.era {
+			r.log.Info("lease of a store that is no more, asking for another")
+			return
 		}
 		start, sent := time.Now(), BootTime()
 		limited, cancel := context.WithTimeout(ctx, min(r.timeout, every))
-		_, err := r.client.KeepAliveOnce(limited, lease.id)
+		resp, err := r.client.KeepAliveOnce(limited, lease.id)
 		cancel()
 		switch {
 		case err == nil:
+			r.past.hear(resp.ResponseHeader)
 			lease.Pulse.Beat(sent)
 			r.link.up()
 			wait = every
@@ -170,6 +188,7 @@ func (r *Registry) AwaitVacancy(ctx context.Context, c Candidate, fresh bool) er
 	key := r.key(Key{Kind: KindLeader})
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for {
+		life := r.passage.now()
 		resp, err := r.get(ctx, "look whether an engine leads", key)
 		switch {
 		case ctx.Err() != nil:
@@ -180,13 +199,32 @@ func (r *Registry) AwaitVacancy(ctx context.Context, c Candidate, fresh bool) er
 		case len(resp.Kvs) == 0:
 			return nil
 		}
-		if fresh && c.succeeds(resp.Kvs[0].Value) {
-			r.endTerm(ctx, resp.Kvs[0].CreateRevision)
+		switch kv := resp.Kvs[0]; {
+		case fresh && c.succeeds(kv.Value):
+			r.endTerm(ctx, kv.CreateRevision)
 			fresh = false
-			continue
+		case r.abandoned(ctx, kv):
+			if r.endTerm(ctx, kv.CreateRevision) {
+				r.log.Warn("the engine's lead had no lease that could end, as in a copy of the keys: it is ended")
+			}
+			retry.Wait(ctx)
+		default:
+			r.awaitChange(ctx, life, key, resp.Header.Revision+1, &retry)
 		}
-		r.awaitChange(ctx, key, resp.Header.Revision+1, &retry)
 	}
+}
+
+// abandoned reports whether a key has been left behind: it has no lease, or one that is
+// no more, with which it would have gone. What the store does not say now it is asked
+// for at the next change.
+func (r *Registry) abandoned(ctx context.Context, kv *mvccpb.KeyValue) bool {
+	if kv.Lease == 0 {
+		return true
+	}
+	limited, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	resp, err := r.client.TimeToLive(limited, clientv3.LeaseID(kv.Lease))
+	return err == nil && resp.TTL < 0
 }
 
 // Campaign makes this machine's engine the leader for as long as the lease lives. The
@@ -223,21 +261,25 @@ func (r *Registry) Campaign(ctx context.Context, lease Lease, c Candidate) (Lead
 	}
 }
 
-// endTerm takes the lead from the engine that got it at a revision. Whoever leads by
-// now leads on, and who campaigns looks again.
-func (r *Registry) endTerm(ctx context.Context, createRev int64) {
+// endTerm takes the lead from the engine that got it at a revision, and reports whether
+// it did. Whoever leads by now leads on, and who campaigns looks again.
+func (r *Registry) endTerm(ctx context.Context, createRev int64) bool {
 	key := r.key(Key{Kind: KindLeader})
 	same := clientv3.Compare(clientv3.CreateRevision(key), "=", createRev)
-	if _, err := r.txn(ctx, "end the lead of an earlier run", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpDelete(key)}, nil); err != nil {
+	resp, err := r.txn(ctx, "end the lead of an earlier run", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpDelete(key)}, nil)
+	if err != nil {
 		r.log.Debug("lead of an earlier run not ended, waiting for its lease", "err", err)
+		return false
 	}
+	return resp.Succeeded
 }
 
 // awaitChange returns at the first event of a key from a revision on, or a while after
 // the watch has ended for whatever reason: the caller looks again. A member that has lost
-// its cluster ends watches at once, while another one may answer what is read.
-func (r *Registry) awaitChange(ctx context.Context, key string, from int64, retry *Backoff) {
-	watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+// its cluster ends watches at once, while another one may answer what is read. life is
+// the passage before the revision was read.
+func (r *Registry) awaitChange(ctx, life context.Context, key string, from int64, retry *Backoff) {
+	watch, cancel := within(clientv3.WithRequireLeader(ctx), life)
 	defer cancel()
 	for w := range r.client.Watch(watch, key, clientv3.WithRev(from)) {
 		if len(w.Events) > 0 {
@@ -304,6 +346,7 @@ func (r *Registry) Displaced(ctx context.Context, lease Lease, machine string) (
 	k := Key{Kind: KindMachine, Machine: machine}
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for {
+		life := r.passage.now()
 		resp, err := r.get(ctx, "look after the machine's record", r.key(k))
 		switch {
 		case ctx.Err() != nil:
@@ -320,7 +363,7 @@ func (r *Registry) Displaced(ctx context.Context, lease Lease, machine string) (
 			}
 			return &p, nil
 		}
-		r.awaitChange(ctx, r.key(k), resp.Header.Revision+1, &retry)
+		r.awaitChange(ctx, life, r.key(k), resp.Header.Revision+1, &retry)
 	}
 }
 

@@ -122,6 +122,7 @@ func (r *Registry) AwaitAsk(ctx context.Context, id string) error {
 	key := r.key(Key{Kind: KindAsk, ID: id})
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for ctx.Err() == nil {
+		life := r.passage.now()
 		resp, err := r.get(ctx, "wait for the engine", key, clientv3.WithCountOnly())
 		switch {
 		case err != nil:
@@ -129,7 +130,7 @@ func (r *Registry) AwaitAsk(ctx context.Context, id string) error {
 		case resp.Count == 0:
 			return nil
 		default:
-			r.awaitChange(ctx, key, resp.Header.Revision+1, &retry)
+			r.awaitChange(ctx, life, key, resp.Header.Revision+1, &retry)
 		}
 	}
 	return ctx.Err()

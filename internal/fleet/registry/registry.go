@@ -48,6 +48,8 @@ type Registry struct {
 	timeout   time.Duration
 	log       *slog.Logger
 	link      link
+	passage   *passage
+	past      lineage
 	narrow    atomic.Bool // the store takes few operations in one transaction
 }
 
@@ -71,6 +73,7 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 3 * time.Second
 	}
+	passage := newPassage()
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   cfg.Endpoints,
 		TLS:         cfg.TLS,
@@ -82,6 +85,7 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 		DialKeepAliveTimeout: 3 * time.Second,
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(connectParams),
+			grpc.WithStatsHandler(passage),
 			grpc.WithTransportCredentials(credentialsOf(cfg.Endpoints, cfg.TLS)),
 			// The resolver of etcd's client says round_robin.
 			grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(inOrder),
@@ -99,6 +103,7 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 		timeout:   cfg.Timeout,
 		log:       log,
 		link:      link{log: log},
+		passage:   passage,
 	}, nil
 }
 
@@ -134,6 +139,7 @@ func (r *Registry) txn(ctx context.Context, doing string, when []clientv3.Cmp, t
 		return nil, r.failed(ctx, doing, start, err)
 	}
 	r.link.up()
+	r.past.hear(resp.Header)
 	return resp, nil
 }
 
@@ -146,6 +152,7 @@ func (r *Registry) get(ctx context.Context, doing, key string, opts ...clientv3.
 		return nil, r.failed(ctx, doing, start, err)
 	}
 	r.link.up()
+	r.past.hear(resp.Header)
 	return resp, nil
 }
 

@@ -114,10 +114,14 @@ var (
 )
 
 // Leadership proves that an engine leads: its key still has the revision at which
-// this engine created it. Every write of an engine compares it.
+// this engine created it. Every write of an engine compares it. The zero value proves
+// nothing: what is written with it fails with ErrNotLeader.
 type Leadership struct{ createRev int64 }
 
 func (r *Registry) leads(l Leadership) clientv3.Cmp {
+	if l.createRev == 0 {
+		l.createRev = -1 // 0 is the revision of a key that is not there: when nobody leads, that would hold
+	}
 	return clientv3.Compare(clientv3.CreateRevision(r.key(Key{Kind: KindLeader})), "=", l.createRev)
 }
 
