@@ -3,8 +3,10 @@ package fleetd
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -312,6 +314,77 @@ func TestStoreReplaced(t *testing.T) {
 	m.wait("a.service ends with the new store's word", func() bool { return m.pid("a.service") == 0 })
 	if m.pid("b.service") == 0 {
 		t.Error("b.service was stopped")
+	}
+}
+
+// A store that is set back to a backup, with the id, the mark, the lead and the leases
+// that it had: what was placed since goes on as it is and is published again, and what
+// is asked for is done, whether the store has come further again meanwhile or not.
+func TestStoreSetBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		further int // writes of others, before a fleetd reaches the store
+	}{{"it has lower revisions", 0}, {"it has come further than it was", 300}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			testStoreSetBack(t, c.further)
+		})
+	}
+}
+
+func testStoreSetBack(t *testing.T, further int) {
+	c := newCluster(t, 1, nil)
+	m := c.machines[0]
+	m.launch("a.service")
+	c.active("a.service")
+	store, backup := filepath.Join(c.dir, "store"), filepath.Join(c.dir, "backup")
+	err := errors.Join(c.store.stop(), os.CopyFS(backup, os.DirFS(store)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.startStore()
+	m.launch503("b.service")
+	c.active("b.service")
+	m.wait("b.service is known", func() bool { return len(m.states("b.service")) == 1 })
+	before := c.running("a.service", "b.service")
+	if err := errors.Join(c.store.stop(), os.RemoveAll(store), os.Rename(backup, store)); err != nil {
+		t.Fatal(err)
+	}
+	if further > 0 {
+		c.comeFurther(further)
+	}
+	c.startStore()
+	m.launch503("c.service")
+	c.active("c.service")
+	m.wait("states are published again", func() bool { return len(m.states("a.service")) == 1 && len(m.states("b.service")) == 1 })
+	c.unchanged(before, "a.service", "b.service")
+	m.launch503("b.service")
+	m.wait("b.service is taken over", func() bool { return m.unit("b.service").CurrentState == "launched" })
+	c.unchanged(before, "a.service", "b.service")
+}
+
+// comeFurther writes to the store where no fleetd reaches it.
+func (c *cluster) comeFurther(n int) {
+	c.t.Helper()
+	url := c.url
+	defer func() { c.url = url }()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.url = "http://" + ln.Addr().String()
+	ln.Close()
+	c.startStore()
+	client := c.client()
+	for range n {
+		if _, err := client.Put(c.t.Context(), "/elsewhere", ""); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	client.Close()
+	if err := c.store.stop(); err != nil {
+		c.t.Fatal(err)
 	}
 }
 

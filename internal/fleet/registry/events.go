@@ -119,10 +119,10 @@ func (s *stopped) Error() string { return s.err.Error() }
 // follow reads what has not been told yet, and what comes, until the watch ends.
 func (ef *eventFollower) follow(ctx context.Context, heard func()) error {
 	r, prefix, life := ef.r, ef.r.prefix+eventsPrefix, ef.r.passage.now()
-	if err := r.look(ctx); err != nil {
+	if err := r.look(ctx, r.timeout); err != nil {
 		return err
 	}
-	era := r.past.now().era
+	era := r.past.known().era
 	from, opts := prefix, []clientv3.OpOption{clientv3.WithMinModRev(ef.seen + 1)}
 	if ef.seen > 0 && era != ef.era { // its revisions say nothing about what has been told
 		from, opts = max(prefix, ef.last+"\x00"), nil

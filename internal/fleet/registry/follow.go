@@ -31,14 +31,15 @@ func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
 
 func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, error) {
 	for {
-		before := r.past.now()
+		life, before := r.passage.now(), r.past.known()
 		all, at, err := r.readAll(ctx, scope)
 		if err != nil {
 			return nil, err
 		}
-		if again, err := r.recognize(ctx, before, at); err != nil {
+		if again, err := r.recognize(ctx, life, before, at); err != nil {
 			return nil, err
 		} else if !again {
+			r.past.hear(life, at.rev, newest(all))
 			return v.reset(all, at.cluster, at.rev), nil
 		}
 	}
@@ -136,10 +137,9 @@ func (r *Registry) followOnce(ctx context.Context, scope string, v *View, change
 		if err := w.Err(); err != nil {
 			return fmt.Errorf("watch the registry: %w", err)
 		}
-		if life.Err() == nil { // else it may be of a store that was
-			r.past.hear(w.Header)
-		}
-		changed(v.apply(events(w.Events), reached(w)), false)
+		told := events(w.Events)
+		r.past.hear(life, w.Header.Revision, newest(told))
+		changed(v.apply(told, reached(w)), false)
 	}
 	return errors.New("watch the registry: closed")
 }

@@ -80,7 +80,7 @@ func (r *Registry) Hold(ctx context.Context, ttl time.Duration, resign bool, run
 }
 
 func (r *Registry) grant(ctx context.Context, ttl time.Duration) (Lease, error) {
-	start, sent, era := time.Now(), BootTime(), r.past.now().era
+	start, sent, era := time.Now(), BootTime(), r.past.known().era
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	resp, err := r.client.Grant(limited, max(1, int64(ttl/time.Second)))
@@ -113,6 +113,7 @@ func (r *Registry) holdOne(ctx, life context.Context, ttl time.Duration, lease L
 // it was granted in.
 func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lease) {
 	every := max(ttl/3, 300*time.Millisecond)
+	soon := min(every, time.Second)
 	wait, ended := every, life.Done()
 	for {
 		select {
@@ -124,11 +125,11 @@ func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lea
 		}
 		if ended == nil {
 			life = r.passage.now()
-			if r.lookWithin(ctx, min(r.timeout, every)) == nil {
+			if r.look(ctx, min(r.timeout, every)) == nil {
 				ended = life.Done()
 			}
 		}
-		if r.past.now().era != lease.era {
+		if r.past.known().era != lease.era {
 			r.log.Info("lease of a store that is no more, asking for another")
 			return
 		}
@@ -138,10 +139,12 @@ func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lea
 		cancel()
 		switch {
 		case err == nil:
-			r.past.hear(resp.ResponseHeader)
+			r.past.hear(life, resp.Revision, witness{})
 			lease.Pulse.Beat(sent)
 			r.link.up()
-			wait = every
+			if wait = every; ended == nil {
+				wait = soon
+			}
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			r.log.Info("lease lost, asking for another")
 			return
@@ -149,7 +152,7 @@ func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lea
 			return
 		default:
 			_ = r.failed(ctx, "renew the lease", start, err) // says so once
-			wait = min(every, time.Second)
+			wait = soon
 		}
 	}
 }

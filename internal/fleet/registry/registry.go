@@ -131,7 +131,7 @@ func (r *Registry) key(k Key) string { return r.prefix + k.Path() }
 // txn is the one way to the store for a single request: it has a limit in time,
 // and its errors say what was being done and what was tried.
 func (r *Registry) txn(ctx context.Context, doing string, when []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
-	start := time.Now()
+	start, life := time.Now(), r.passage.now()
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	resp, err := r.client.Txn(limited).If(when...).Then(then...).Else(otherwise...).Commit()
@@ -139,12 +139,16 @@ func (r *Registry) txn(ctx context.Context, doing string, when []clientv3.Cmp, t
 		return nil, r.failed(ctx, doing, start, err)
 	}
 	r.link.up()
-	r.past.hear(resp.Header)
+	done := then
+	if !resp.Succeeded {
+		done = otherwise
+	}
+	r.past.hear(life, resp.Header.Revision, written(done, resp.Header.Revision))
 	return resp, nil
 }
 
 func (r *Registry) get(ctx context.Context, doing, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	start := time.Now()
+	start, life := time.Now(), r.passage.now()
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	resp, err := r.client.Get(limited, key, opts...)
@@ -152,7 +156,7 @@ func (r *Registry) get(ctx context.Context, doing, key string, opts ...clientv3.
 		return nil, r.failed(ctx, doing, start, err)
 	}
 	r.link.up()
-	r.past.hear(resp.Header)
+	r.past.hear(life, resp.Header.Revision, witness{})
 	return resp, nil
 }
 

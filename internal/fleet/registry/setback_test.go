@@ -249,7 +249,7 @@ func TestLeaseInAStoreThatIsSetBack(t *testing.T) {
 	if _, err := r.loadMarked(t.Context(), Everything, r.NewView()); err != nil {
 		t.Fatal(err)
 	}
-	before := r.past.now()
+	before := r.past.known()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -276,7 +276,7 @@ func TestLeaseInAStoreThatIsSetBack(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the lease is the same after 10 s")
 	}
-	if now := r.past.now(); now.mark == before.mark || now.cluster != before.cluster {
+	if now := r.past.known(); now.mark == before.mark || now.cluster != before.cluster {
 		t.Errorf("the registry has the mark %s, as it had before", now.mark)
 	}
 }
