@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -25,14 +27,19 @@ func ScheduleOf(machine string) string { return "schedule/" + machine + "/" }
 // Read returns a view of what the scope holds now; the read is linearizable.
 func (r *Registry) Read(ctx context.Context, scope string) (*View, error) {
 	v := r.NewView()
-	_, err := r.load(ctx, scope, v)
+	_, err := r.load(ctx, r.all(scope), v)
 	return v, err
 }
 
-func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, error) {
+// reading reads records, all as they were at one moment, and says where the store was
+// then.
+type reading func(ctx context.Context) ([]record, position, error)
+
+// load makes the view what is read.
+func (r *Registry) load(ctx context.Context, read reading, v *View) ([]Change, error) {
 	for {
 		life, before := r.passage.now(), r.past.known()
-		all, at, err := r.readAll(ctx, scope)
+		all, at, err := read(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -45,25 +52,32 @@ func (r *Registry) load(ctx context.Context, scope string, v *View) ([]Change, e
 	}
 }
 
-// readAll reads the records of a scope, and where the store is.
-func (r *Registry) readAll(ctx context.Context, scope string) ([]record, position, error) {
+// all reads what the scope holds.
+func (r *Registry) all(scope string) reading {
 	ops := []clientv3.Op{clientv3.OpGet(r.key(Key{Kind: KindMark}))}
 	for _, span := range r.spans(scope) {
 		ops = append(ops, clientv3.OpGet(span[0], clientv3.WithRange(span[1])))
 	}
-	resp, err := r.txn(ctx, "read the registry", nil, ops, nil)
-	if err != nil {
-		return nil, position{}, err
+	return func(ctx context.Context) ([]record, position, error) {
+		resp, err := r.txn(ctx, "read the registry", nil, ops, nil)
+		if err != nil {
+			return nil, position{}, err
+		}
+		var all []record
+		for _, part := range resp.Responses {
+			all = append(all, records(part.GetResponseRange().Kvs)...)
+		}
+		return all, whereabouts(resp), nil
 	}
-	var all []record
-	for _, part := range resp.Responses {
-		all = append(all, records(part.GetResponseRange().Kvs)...)
-	}
+}
+
+// whereabouts is where the store was that has answered with the mark first.
+func whereabouts(resp *clientv3.TxnResponse) position {
 	at := position{cluster: resp.Header.ClusterId, rev: resp.Header.Revision}
 	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
 		at.mark = string(kv.Value)
 	}
-	return all, at, nil
+	return at
 }
 
 // spans is the ranges of keys, from and up to, that a view of the scope is made of:
@@ -83,8 +97,8 @@ func (r *Registry) spans(scope string) [][2]string {
 }
 
 // loadMarked is load from a registry that has a mark: it gets one if it is new.
-func (r *Registry) loadMarked(ctx context.Context, scope string, v *View) ([]Change, error) {
-	changes, err := r.load(ctx, scope, v)
+func (r *Registry) loadMarked(ctx context.Context, read reading, v *View) ([]Change, error) {
+	changes, err := r.load(ctx, read, v)
 	if err != nil || v.marked() {
 		return changes, err
 	}
@@ -93,7 +107,7 @@ func (r *Registry) loadMarked(ctx context.Context, scope string, v *View) ([]Cha
 	if _, err := r.txn(ctx, "mark the registry", []clientv3.Cmp{absent}, []clientv3.Op{clientv3.OpPut(key, rand.Text())}, nil); err != nil {
 		return nil, err
 	}
-	return r.load(ctx, scope, v)
+	return r.load(ctx, read, v)
 }
 
 // Follow keeps a view of the scope current until ctx is done. It calls changed
@@ -102,10 +116,48 @@ func (r *Registry) loadMarked(ctx context.Context, scope string, v *View) ([]Cha
 // whole, first of all and again whenever changes may have been missed. While the
 // store is away the view stays as it was.
 func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed func(changes []Change, loaded bool)) {
+	r.follow(ctx, followed{
+		scope: scope,
+		load:  func(ctx context.Context) ([]Change, error) { return r.loadMarked(ctx, r.all(scope), v) },
+	}, v, changed)
+}
+
+// FollowKept is Follow of Everything that begins with what is kept, if it is.
+func (r *Registry) FollowKept(ctx context.Context, k *Kept, v *View, changed func(changes []Change, loaded bool)) {
+	r.follow(ctx, followed{
+		load: func(ctx context.Context) ([]Change, error) {
+			now, err := k.Read(ctx)
+			if err == nil {
+				v.become(now)
+			}
+			return nil, err
+		},
+	}, v, changed)
+}
+
+// followed is what is followed.
+type followed struct {
+	scope string
+	load  func(context.Context) ([]Change, error) // makes the view what there is
+	wants func(Key) bool                          // nil: all of the scope is wanted
+}
+
+// wanted are the records that are.
+func (f followed) wanted(r *Registry, all []record) []record {
+	if f.wants == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(rec record) bool {
+		k, ok := ParsePath(strings.TrimPrefix(rec.key, r.prefix))
+		return !ok || !f.wants(k)
+	})
+}
+
+func (r *Registry) follow(ctx context.Context, f followed, v *View, changed func(changes []Change, loaded bool)) {
 	bad := badRecords{r: r}
 	retry := Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for ctx.Err() == nil {
-		err := r.followOnce(ctx, scope, v, func(c []Change, loaded bool) {
+		err := r.followOnce(ctx, f, v, func(c []Change, loaded bool) {
 			if !loaded { // a watch that ends as soon as it has begun is not to have all read again at once
 				retry.Reset()
 			}
@@ -116,15 +168,15 @@ func (r *Registry) Follow(ctx context.Context, scope string, v *View, changed fu
 			return
 		}
 		if !errors.Is(err, ErrAway) {
-			r.log.Debug("registry watch ended, reading again", "scope", scope, "err", err)
+			r.log.Debug("registry watch ended, reading again", "scope", f.scope, "err", err)
 		}
 		retry.Wait(ctx)
 	}
 }
 
-func (r *Registry) followOnce(ctx context.Context, scope string, v *View, changed func([]Change, bool)) error {
+func (r *Registry) followOnce(ctx context.Context, f followed, v *View, changed func([]Change, bool)) error {
 	life := r.passage.now()
-	changes, err := r.loadMarked(ctx, scope, v)
+	changes, err := f.load(ctx)
 	if err != nil {
 		return err
 	}
@@ -133,13 +185,13 @@ func (r *Registry) followOnce(ctx context.Context, scope string, v *View, change
 	// events there while the others go on.
 	watch, cancel := within(clientv3.WithRequireLeader(ctx), life)
 	defer cancel()
-	for w := range r.client.Watch(watch, r.prefix+scope, clientv3.WithPrefix(), clientv3.WithRev(v.Rev()+1)) {
+	for w := range r.client.Watch(watch, r.prefix+f.scope, clientv3.WithPrefix(), clientv3.WithRev(v.Rev()+1)) {
 		if err := w.Err(); err != nil {
 			return fmt.Errorf("watch the registry: %w", err)
 		}
 		told := events(w.Events)
 		r.past.hear(life, w.Header.Revision, newest(told))
-		changed(v.apply(told, reached(w)), false)
+		changed(v.apply(f.wanted(r, told), reached(w)), false)
 	}
 	return errors.New("watch the registry: closed")
 }

@@ -78,12 +78,12 @@ func judge(before, found position) verdict {
 	return same
 }
 
-// learn takes over what was found in the life of a passage, unless somebody else has
-// learnt meanwhile that the history is another: then it reports false.
+// learn takes over what was found in the life of a passage, unless that is over, or
+// somebody else has learnt meanwhile that the history is another: then it reports false.
 func (l *lineage) learn(life context.Context, before knowledge, found position, v verdict) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.now.era != before.era {
+	if l.now.era != before.era || life.Err() != nil {
 		return false
 	}
 	if v == same {

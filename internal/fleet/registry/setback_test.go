@@ -138,6 +138,7 @@ func TestFollowersOfAStoreThatIsSetBack(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			s := newKeptStore(t)
 			r := connect(t, s.url)
 			r.mustCreate(t, "old.service")
@@ -191,6 +192,7 @@ func TestFollowersOfAStoreThatIsSetBack(t *testing.T) {
 // The lead that a backup holds ends with its lease, and then another engine leads.
 // Leases and asks that are no more are noticed.
 func TestLeadAfterAStoreIsSetBack(t *testing.T) {
+	t.Parallel()
 	s := newKeptStore(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -244,9 +246,10 @@ func TestLeadAfterAStoreIsSetBack(t *testing.T) {
 // Whoever holds a lease that the older store has as well holds another one after it was
 // set back: what was written with the lease is not there any more.
 func TestLeaseInAStoreThatIsSetBack(t *testing.T) {
+	t.Parallel()
 	s := newKeptStore(t)
 	r := connect(t, s.url)
-	if _, err := r.loadMarked(t.Context(), Everything, r.NewView()); err != nil {
+	if _, err := r.loadMarked(t.Context(), r.all(Everything), r.NewView()); err != nil {
 		t.Fatal(err)
 	}
 	before := r.past.known()
@@ -263,7 +266,7 @@ func TestLeaseInAStoreThatIsSetBack(t *testing.T) {
 	})
 	first := <-leases
 	backup := s.backup()
-	eventually(t, "the store is back", func() bool { _, err := r.position(ctx); return err == nil })
+	eventually(t, "the store is back", func() bool { return r.look(ctx, r.timeout) == nil })
 	select {
 	case id := <-leases:
 		t.Fatalf("the store was only away, and the lease is %x after %x", id, first)
@@ -274,7 +277,7 @@ func TestLeaseInAStoreThatIsSetBack(t *testing.T) {
 	select {
 	case <-leases:
 	case <-time.After(10 * time.Second):
-		t.Fatal("the lease is the same after 10 s")
+		t.Fatalf("the lease is the same after 10 s, known is %+v", r.past.known())
 	}
 	if now := r.past.known(); now.mark == before.mark || now.cluster != before.cluster {
 		t.Errorf("the registry has the mark %s, as it had before", now.mark)

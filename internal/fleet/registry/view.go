@@ -24,7 +24,14 @@ import (
 type View struct {
 	prefix string
 
-	mu       sync.RWMutex
+	mu    sync.RWMutex
+	known known           // what need not be read again
+	torn  map[string]bool // units of which a key has changed, while changes are taken over
+	contents
+}
+
+// contents is what a view holds.
+type contents struct {
 	rev      int64
 	cluster  uint64 // id of the etcd cluster
 	mark     string
@@ -36,8 +43,6 @@ type View struct {
 	unplaced map[string]sched.Unplaced
 	states   table[model.UnitState]
 	machines map[string]Presence
-	torn     map[string]bool              // units of which a key has changed, while changes are taken over
-	known    known                        // what need not be read again
 	metadata map[string]map[string]string // machine, dynamic values
 	cordons  map[string]model.Cordon
 	rolls    map[string]model.Roll
@@ -68,28 +73,23 @@ type Change struct {
 
 // NewView makes an empty view of a registry below prefix.
 func NewView(prefix string) *View {
-	v := &View{prefix: prefix}
-	v.clear()
-	return v
+	return &View{prefix: prefix, torn: map[string]bool{}, contents: nothing()}
 }
 
-func (v *View) clear() {
-	v.objects = map[string]object{}
-	v.desired = map[string]desired{}
-	v.restarts = map[string]int64{}
-	v.units = map[string]model.Unit{}
-	v.places = table[model.Placement]{}
-	v.unplaced = map[string]sched.Unplaced{}
-	v.states = table[model.UnitState]{}
-	v.machines = map[string]Presence{}
-	v.metadata = map[string]map[string]string{}
-	v.cordons = map[string]model.Cordon{}
-	v.rolls = map[string]model.Roll{}
-	v.asks = map[string]model.Ask{}
-	v.gone = map[string]time.Time{}
-	v.leader, v.hold = "", ""
-	v.mark, v.rev = "", 0
-	v.torn = map[string]bool{}
+func nothing() contents {
+	return contents{
+		objects:  map[string]object{},
+		desired:  map[string]desired{},
+		restarts: map[string]int64{},
+		units:    map[string]model.Unit{},
+		unplaced: map[string]sched.Unplaced{},
+		machines: map[string]Presence{},
+		metadata: map[string]map[string]string{},
+		cordons:  map[string]model.Cordon{},
+		rolls:    map[string]model.Roll{},
+		asks:     map[string]model.Ask{},
+		gone:     map[string]time.Time{},
+	}
 }
 
 // record is a key and its value as the store has them; a nil value with deleted
@@ -108,7 +108,7 @@ func (v *View) reset(records []record, cluster uint64, rev int64) []Change {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.known = known{objects: v.objects, desired: v.desired, units: v.units}
-	v.clear()
+	v.contents = nothing()
 	v.cluster = cluster
 	changes := v.applyLocked(records, rev)
 	v.known = known{}
@@ -119,18 +119,24 @@ func (v *View) reset(records []record, cluster uint64, rev int64) []Change {
 func (v *View) copied() *View {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	out := &View{
-		prefix: v.prefix, rev: v.rev, cluster: v.cluster, mark: v.mark, leader: v.leader, hold: v.hold,
-		objects: maps.Clone(v.objects), desired: maps.Clone(v.desired), restarts: maps.Clone(v.restarts),
-		units: maps.Clone(v.units), places: v.places.copied(), unplaced: maps.Clone(v.unplaced),
-		states: v.states.copied(), machines: maps.Clone(v.machines), cordons: maps.Clone(v.cordons),
-		rolls: maps.Clone(v.rolls), asks: maps.Clone(v.asks), gone: maps.Clone(v.gone),
-		metadata: make(map[string]map[string]string, len(v.metadata)), torn: map[string]bool{},
-	}
+	out := NewView(v.prefix)
+	out.contents = v.contents // what is no map
+	out.objects, out.desired, out.restarts = maps.Clone(v.objects), maps.Clone(v.desired), maps.Clone(v.restarts)
+	out.units, out.unplaced, out.machines = maps.Clone(v.units), maps.Clone(v.unplaced), maps.Clone(v.machines)
+	out.places, out.states = v.places.copied(), v.states.copied()
+	out.cordons, out.rolls, out.asks, out.gone = maps.Clone(v.cordons), maps.Clone(v.rolls), maps.Clone(v.asks), maps.Clone(v.gone)
+	out.metadata = make(map[string]map[string]string, len(v.metadata))
 	for machine, values := range v.metadata {
 		out.metadata[machine] = maps.Clone(values)
 	}
 	return out
+}
+
+// become makes the view hold what another one does, which is not to be used any more.
+func (v *View) become(from *View) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.contents = from.contents
 }
 
 func (v *View) position() position {

@@ -64,7 +64,7 @@ func (f *following) run(ctx context.Context, v *registry.View) {
 		return
 	}
 	f.wg.Go(func() {
-		f.Store.Follow(ctx, registry.Everything, f.view, func([]registry.Change, bool) {
+		f.Store.FollowKept(ctx, f.all, f.view, func([]registry.Change, bool) {
 			select {
 			case f.wake <- struct{}{}:
 			default:

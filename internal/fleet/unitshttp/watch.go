@@ -31,7 +31,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.Store.Follow(ctx, registry.Everything, st.view, st.changed)
+		s.follow(ctx, st)
 	}()
 	defer func() { <-done }()
 	defer cancel()
@@ -52,6 +52,18 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	}
 	<-done
 	return nil
+}
+
+// fewUnits is of how many units it costs less to read each than to read all.
+const fewUnits = 10
+
+// follow tells a stream what there is of what it wants, and what changes.
+func (s *Server) follow(ctx context.Context, st *stream) {
+	if n := len(st.only); n > 0 && n <= fewUnits {
+		s.Store.FollowUnits(ctx, st.only, st.view, st.changed)
+		return
+	}
+	s.Store.FollowKept(ctx, s.all, st.view, st.changed)
 }
 
 // stream is one reader of the watch. Its methods are called by one goroutine.
