@@ -25,11 +25,16 @@ var ErrEnded = errors.New("the stream ended")
 
 // Watch yields what is there (units without options, states, machines), then a
 // Change with only Synced set, then every change, until ctx is done or the stream
-// breaks; the last pair of a broken stream has the error.
-func (c *Client) Watch(ctx context.Context) iter.Seq2[api.Change, error] {
+// breaks; the last pair of a broken stream has the error. With units it is about those,
+// their states and rolls, and the machines; a server of an older release tells of all.
+func (c *Client) Watch(ctx context.Context, units ...string) iter.Seq2[api.Change, error] {
+	var q url.Values
+	if len(units) > 0 {
+		q = url.Values{"unit": units}
+	}
 	return func(yield func(api.Change, error) bool) {
 		stopped := false
-		err := stream(ctx, c, "/watch", nil, func(ch api.Change) bool {
+		err := stream(ctx, c, "/watch", q, func(ch api.Change) bool {
 			stopped = !yield(ch, nil)
 			return !stopped
 		})
