@@ -86,7 +86,7 @@ func (s *session) bring(ctx context.Context, a *action, args []string) error {
 		s.warn("No units given")
 		return nil
 	}
-	w, err := s.watch(ctx)
+	w, err := s.watchNamed(ctx, args)
 	if err != nil {
 		return sentence("Error creating units: %w", err)
 	}
@@ -443,7 +443,7 @@ func (s *session) take(ctx context.Context, a *action, args []string) error {
 		s.warn("No units given")
 		return nil
 	}
-	w, err := s.watch(ctx)
+	w, err := s.watchNamed(ctx, args)
 	if err != nil {
 		return sentence("Error retrieving list of units from repository: %w", err)
 	}

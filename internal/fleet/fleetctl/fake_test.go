@@ -1,6 +1,7 @@
 package fleetctl
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -30,6 +31,7 @@ type fakeAPI struct {
 	gen      int64
 	sent     []string // requests that change something
 	asked    int      // requests of any kind
+	watched  []string // units that watches were asked for, or all
 	rolls    map[string]api.Roll
 	rollEnds *api.Roll // how every roll ends; nil: well
 	versions map[string][]api.Version
@@ -363,14 +365,22 @@ func (f *fakeAPI) stopEverywhere(name string) {
 
 func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 	ch := make(chan api.Change, 10000)
+	only := r.URL.Query()["unit"]
 	f.mu.Lock()
+	f.watched = append(f.watched, cmp.Or(strings.Join(only, " "), "all"))
 	for _, name := range slices.Sorted(maps.Keys(f.units)) {
+		if len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
 		u := f.units[name]
 		u.Options, u.DropIns = nil, nil
 		ch <- api.Change{Unit: &u}
 	}
 	for _, k := range f.stateKeys() {
 		st := f.states[k]
+		if len(only) > 0 && !slices.Contains(only, st.Name) {
+			continue
+		}
 		ch <- api.Change{State: &st}
 	}
 	for _, m := range f.sortedMachines() {

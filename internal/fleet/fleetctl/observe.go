@@ -27,13 +27,14 @@ type update struct {
 // observer tells what happens in the cluster, until its context is done.
 type observer struct {
 	client *fleet.Client
+	only   []string // units to watch; none: all
 	out    chan update
 	// follow is the units to ask about where there is no watch.
 	follow chan []string
 }
 
-func newObserver(c *fleet.Client) *observer {
-	return &observer{client: c, out: make(chan update, 256), follow: make(chan []string, 1)}
+func newObserver(c *fleet.Client, only ...string) *observer {
+	return &observer{client: c, only: only, out: make(chan update, 256), follow: make(chan []string, 1)}
 }
 
 // attend says which units are waited for from now on.
@@ -61,7 +62,7 @@ func (o *observer) run(ctx context.Context) {
 
 func (o *observer) watch(ctx context.Context) error {
 	o.send(ctx, update{reset: true})
-	for change, err := range o.client.Watch(ctx) {
+	for change, err := range o.client.Watch(ctx, o.only...) {
 		if err != nil {
 			return err
 		}

@@ -70,6 +70,11 @@ func (p *picture) endedRoll(unit string) time.Time {
 	return time.Time{}
 }
 
+// has reports whether all of the units are there.
+func (p *picture) has(units []string) bool {
+	return !slices.ContainsFunc(units, func(u string) bool { _, ok := p.units[u]; return !ok })
+}
+
 // names is the names of all units, sorted.
 func (p *picture) names() []string { return slices.Sorted(maps.Keys(p.units)) }
 

@@ -44,7 +44,7 @@ func (s *session) doRestart(ctx context.Context, r *restarting, args []string) e
 		s.warn("No units given")
 		return nil
 	}
-	w, err := s.watch(ctx)
+	w, err := s.watchNamed(ctx, args)
 	if err != nil {
 		return sentence(noUnits, err)
 	}

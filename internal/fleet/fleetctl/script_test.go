@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	broken CODE [TEXT]               answer every request like that
 //	sent [-inorder] [REQUEST...]     exactly these have changed something since the last time
 //	asked-at-most N                  so many requests since the last time
+//	watched ['UNIT...'|all...]       exactly these watches were asked for since the last time
 //	until-reported UNIT ACTIVE/SUB   go on when a machine reports that
 //	until-said FILE TEXT             go on when the text is in the file
 //	cut                              break every watch, as a restart of the daemon does
@@ -64,7 +65,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": cmdMachine, "behave": cmdBehave, "report": cmdReport, "log": cmdLog,
 			"classic": cmdClassic, "broken": cmdBroken, "sent": cmdSent,
-			"exits": cmdExits, "asked-at-most": cmdAsked,
+			"exits": cmdExits, "asked-at-most": cmdAsked, "watched": cmdWatched,
 			"until-reported": cmdUntilReported, "until-said": cmdUntilSaid, "cut": cmdCut,
 			"answers": cmdAnswers, "rolls-end": cmdRollsEnd, "roll": cmdRoll, "describe": cmdDescribe,
 			"sshd": cmdSSHD, "reinstall": cmdReinstall, "channels": cmdChannels,
@@ -110,6 +111,17 @@ func cmdMachine(ts *testscript.TestScript, _ bool, args []string) {
 	f.locked(func() {
 		f.machines[m.ID] = m
 		f.broadcast(api.Change{Machine: &m})
+	})
+}
+
+func cmdWatched(ts *testscript.TestScript, _ bool, want []string) {
+	f := fake(ts)
+	f.locked(func() {
+		got := f.watched
+		f.watched = nil
+		if !slices.Equal(got, want) {
+			ts.Fatalf("watched %q, want %q", got, want)
+		}
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"flotilla/client/fleet"
 	"flotilla/internal/fleet/model"
+	"flotilla/internal/unitfile"
 )
 
 const (
@@ -40,14 +41,45 @@ type watching struct {
 	stop     context.CancelFunc
 }
 
-// watch begins to observe and returns when everything that is there has been told.
-func (s *session) watch(ctx context.Context) (*watching, error) {
+// fewUnits is of how many units a server can tell for less than of all.
+const fewUnits = 10
+
+// watchNamed is watch for whoever names units: if the cluster has them all, it tells of
+// no others. The rest may be needed to say what was meant by a name that it has not.
+func (s *session) watchNamed(ctx context.Context, args []string) (*watching, error) {
+	names := plainNames(args)
+	if len(names) == 0 || len(names) > fewUnits {
+		return s.watch(ctx)
+	}
+	w, err := s.watch(ctx, names...)
+	if err != nil || w.pic.has(names) {
+		return w, err
+	}
+	w.stop()
+	return s.watch(ctx)
+}
+
+// plainNames is the units that arguments name; none if one is a pattern.
+func plainNames(args []string) (names []string) {
+	args, err := expandBraces(args)
+	if err != nil || slices.ContainsFunc(args, isGlob) {
+		return nil // whoever looks at the arguments says what is wrong
+	}
+	for _, a := range args {
+		names = append(names, unitfile.Complete(a))
+	}
+	return names
+}
+
+// watch begins to observe the units named, or all, and returns when what is there of
+// them has been told.
+func (s *session) watch(ctx context.Context, only ...string) (*watching, error) {
 	c, err := s.api()
 	if err != nil {
 		return nil, err
 	}
 	running, stop := context.WithCancel(ctx)
-	w := &watching{observer: newObserver(c), stop: stop}
+	w := &watching{observer: newObserver(c, only...), stop: stop}
 	go w.observer.run(running)
 	limit := time.Duration(s.global.timeout)
 	timeout := time.NewTimer(limit)
