@@ -327,3 +327,29 @@ func TestLeadWithoutALease(t *testing.T) {
 		})
 	}
 }
+
+// A store has what a witness tells of if it has come to that revision by the same way;
+// what is compacted counts as had.
+func TestWitness(t *testing.T) {
+	r, ctx := open(t), t.Context()
+	first := r.raw(t, "job/a.service/object=one")
+	gone := r.raw(t, "job/a.service/object")
+	last := r.raw(t, "job/b.service/object=two")
+	a, b := r.prefix+"job/a.service/object", r.prefix+"job/b.service/object"
+	is := func(what string, w witness, want bool) {
+		t.Helper()
+		if has, err := r.has(ctx, w); has != want || err != nil {
+			t.Errorf("%s: %v, %v", what, has, err)
+		}
+	}
+	is("no witness", witness{}, true)
+	is("a value that was", witness{a, first}, true)
+	is("the newest value", witness{b, last}, true)
+	is("a revision of another key", witness{b, first}, false)
+	is("a key that was gone by then", witness{a, gone}, false)
+	is("a revision to come", witness{b, last + 1}, false)
+	if _, err := r.client.Compact(ctx, last); err != nil {
+		t.Fatal(err)
+	}
+	is("a revision that is compacted", witness{b, first}, true)
+}
