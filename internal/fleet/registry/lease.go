@@ -113,38 +113,30 @@ func (r *Registry) holdOne(ctx, life context.Context, ttl time.Duration, lease L
 // it was granted in.
 func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lease) {
 	every := max(ttl/3, 300*time.Millisecond)
-	soon := min(every, time.Second)
+	limit, soon := min(r.timeout, every), min(every, time.Second)
 	wait, ended := every, life.Done()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ended:
-			ended = nil
+			ended = nil // and look whether the store is the same, after the lease is safe
 		case <-time.After(wait):
 		}
-		if ended == nil {
+		start := time.Now()
+		err := r.renewOnce(ctx, limit, life, lease)
+		if err == nil && ended == nil {
 			life = r.passage.now()
-			if r.look(ctx, min(r.timeout, every)) == nil {
+			if err = r.look(ctx, limit); err == nil {
 				ended = life.Done()
 			}
 		}
-		if r.past.known().era != lease.era {
+		switch {
+		case r.past.known().era != lease.era:
 			r.log.Info("lease of a store that is no more, asking for another")
 			return
-		}
-		start, sent := time.Now(), BootTime()
-		limited, cancel := context.WithTimeout(ctx, min(r.timeout, every))
-		resp, err := r.client.KeepAliveOnce(limited, lease.id)
-		cancel()
-		switch {
 		case err == nil:
-			r.past.hear(life, resp.Revision, witness{})
-			lease.Pulse.Beat(sent)
-			r.link.up()
-			if wait = every; ended == nil {
-				wait = soon
-			}
+			wait = every
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			r.log.Info("lease lost, asking for another")
 			return
@@ -155,6 +147,21 @@ func (r *Registry) renew(ctx, life context.Context, ttl time.Duration, lease Lea
 			wait = soon
 		}
 	}
+}
+
+// renewOnce renews the lease, within a limit.
+func (r *Registry) renewOnce(ctx context.Context, limit time.Duration, life context.Context, lease Lease) error {
+	sent := BootTime()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := r.client.KeepAliveOnce(ctx, lease.id)
+	if err != nil {
+		return err
+	}
+	lease.Pulse.Beat(sent)
+	r.link.up()
+	r.past.hear(life, resp.GetRevision(), witness{})
+	return nil
 }
 
 // revoke gives a lease back, so that nobody has to wait for its end. It is a
