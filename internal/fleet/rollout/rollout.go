@@ -251,7 +251,7 @@ func (g *group) wake() {
 		}
 	}
 	for _, e := range g.entries {
-		if since, ok := g.roll.Since[e.key()]; ok {
+		if since := g.since(e); !since.IsZero() {
 			at(since.Add(e.patience() + mute))
 			at(since.Add(2*e.patience() + mute))
 		}

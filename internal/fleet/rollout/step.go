@@ -25,11 +25,11 @@ func (g *group) judge() {
 		if !e.present || e.changed() || !g.takesPart(e) {
 			continue
 		}
-		since, counts := g.roll.Since[e.key()]
+		_, counts := g.roll.Since[e.key()]
 		if g.givenUp(e) {
 			continue
 		}
-		switch v, why := e.judge(g.s.Now, since); {
+		switch v, why := e.judge(g.s.Now, g.since(e)); {
 		case v == good && !e.up() && counts:
 			g.roll.Since[e.key()] = time.Time{} // it is not meant to run: not to be waited for
 		case v == good:
@@ -86,6 +86,17 @@ func (g *group) settled(e *entry) bool {
 func (g *group) flying(e *entry) bool {
 	since, ok := g.roll.Since[e.key()]
 	return ok && !since.IsZero()
+}
+
+// since is since when e may have its text and has not been good with it; zero if that
+// does not count. What is not of this engine's time was written down by another one, by
+// the clock of its machine: then it counts from this engine's election.
+func (g *group) since(e *entry) time.Time {
+	since := g.roll.Since[e.key()]
+	if !since.IsZero() && (since.Before(g.s.LeaderSince) || since.After(g.s.Now)) {
+		return g.s.LeaderSince
+	}
+	return since
 }
 
 // givenUp reports whether e is not waited for any more.
