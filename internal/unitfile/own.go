@@ -62,6 +62,9 @@ type HealthProbe struct {
 func ParseHealthCheck(s string) (HealthProbe, error) {
 	switch scheme, rest, _ := strings.Cut(s, "://"); {
 	case strings.HasPrefix(s, "/"):
+		if _, err := Words(s); err != nil {
+			return HealthProbe{}, err
+		}
 		return HealthProbe{Command: s}, nil
 	case scheme == "http" || scheme == "https":
 		u, err := url.Parse(s)
