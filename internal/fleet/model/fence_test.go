@@ -70,6 +70,14 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// A span of nothing is said, and is not the cluster's.
+func TestMoveAtOnce(t *testing.T) {
+	req := NewUnit("a.service", "[X-Fleet]\nMoveAfter=0\n", Launched, 1).Req
+	if after, ever := req.MovesAfter(30 * time.Second); !ever || after > time.Microsecond {
+		t.Errorf("it moves after %v (%v)", after, ever)
+	}
+}
+
 // A span that is as good as for ever is for ever, and is not added up to one in the past.
 func TestSpansWithoutEnd(t *testing.T) {
 	const singleton = "[Service]\nExecStart=/bin/true\n[X-Fleet]\nSingleton=true\nMoveAfter="

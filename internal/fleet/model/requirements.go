@@ -58,11 +58,21 @@ func requirements(name string, f unitfile.File) (req Requirements) {
 	req.Prefers = expanded(unitfile.Prefers)
 	req.SpreadKey = last(unitfile.Spread)
 	req.Pack = last(unitfile.Strategy) == "pack"
-	req.MoveAfter, _ = unitfile.ParseMoveAfter(last(unitfile.MoveAfter))
+	req.MoveAfter = moveAfter(last(unitfile.MoveAfter))
 	req.MaxRunning, _ = unitfile.ParseCount(last(unitfile.MaxRunning))
 	req.Cores, req.Memory = resources(f, last)
 	req.Roll = rollPolicy(last)
 	return req
+}
+
+// moveAfter is 0 for what is not said or is no time span. A span of 0, which is to move at
+// once, is the shortest that there is.
+func moveAfter(s string) time.Duration {
+	d, err := unitfile.ParseMoveAfter(s)
+	if err == nil && d == 0 {
+		return 1
+	}
+	return d
 }
 
 // resources is what the unit asks for: by [X-Fleet], else by what systemd will hold
