@@ -62,7 +62,7 @@ type HealthProbe struct {
 func ParseHealthCheck(s string) (HealthProbe, error) {
 	switch scheme, rest, _ := strings.Cut(s, "://"); {
 	case strings.HasPrefix(s, "/"):
-		if _, err := Words(s); err != nil {
+		if _, err := Words(s, Lenient); err != nil {
 			return HealthProbe{}, err
 		}
 		return HealthProbe{Command: s}, nil

@@ -275,12 +275,25 @@ func Expand(s string, lookup func(letter byte) (string, bool)) string {
 	return b.String()
 }
 
-// Words splits a value at blanks. Quotes, single or double, keep blanks inside a
-// word; a backslash begins an escape of the C language, inside quotes too
-// (systemd.service(5), "Command lines"). An escape nobody knows and an open quote
-// are errors.
-func Words(s string) ([]string, error) {
-	ws, err := QuotedWords(s)
+// Escapes is what a backslash in a value means: not every option takes it the same.
+type Escapes int
+
+const (
+	// Strict: it begins an escape of the C language, inside quotes too; one that
+	// nobody knows is an error. So in Environment=.
+	Strict Escapes = iota
+	// Lenient: as Strict, but one that nobody knows stays as it is, as the \. of grep. So
+	// in command lines; systemd warns of those and runs them.
+	Lenient
+	// Verbatim: it is a character like others. So in names of units, where
+	// systemd-escape(1) puts it.
+	Verbatim
+)
+
+// Words splits a value at blanks. Quotes, single or double, keep blanks inside a word
+// (systemd.service(5), "Command lines"). An open quote is an error.
+func Words(s string, e Escapes) ([]string, error) {
+	ws, err := QuotedWords(s, e)
 	if err != nil {
 		return nil, err
 	}
@@ -299,11 +312,11 @@ type Word struct {
 }
 
 // QuotedWords splits as Words does.
-func QuotedWords(s string) ([]Word, error) {
+func QuotedWords(s string, e Escapes) ([]Word, error) {
 	var out []Word
 	rest := strings.TrimLeft(s, blanks)
 	for rest != "" {
-		w, tail, err := nextWord(rest)
+		w, tail, err := nextWord(rest, e)
 		if err != nil {
 			return nil, err
 		}
@@ -316,19 +329,24 @@ func QuotedWords(s string) ([]Word, error) {
 const blanks = " \t\n\r"
 
 // nextWord reads one word from the start of s, which is not blank.
-func nextWord(s string) (Word, string, error) {
+func nextWord(s string, e Escapes) (Word, string, error) {
 	var b strings.Builder
 	w := Word{}
 	quote := byte(0)
 	for i := 0; i < len(s); {
 		c := s[i]
 		switch {
-		case c == '\\':
+		case c == '\\' && e != Verbatim:
 			text, n, err := escape(s[i:])
-			if err != nil {
+			switch {
+			case err == nil:
+				b.WriteString(text)
+			case e == Strict:
 				return Word{}, "", err
+			default:
+				n = min(2, len(s)-i)
+				b.WriteString(s[i : i+n])
 			}
-			b.WriteString(text)
 			w.Quoted = true
 			i += n
 			continue

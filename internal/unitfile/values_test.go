@@ -33,15 +33,37 @@ func TestWords(t *testing.T) {
 		{`\ud800`, nil},
 		{`\777`, nil},
 	} {
-		got, err := Words(c.in)
+		got, err := Words(c.in, Strict)
 		if (err != nil) != (c.want == nil) || c.want != nil && !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %q, %v, want %q", c.in, got, err, c.want)
 		}
 	}
 }
 
+// Checked against systemd-analyze verify and what systemd 252 runs.
+func TestWordsByEscapes(t *testing.T) {
+	for _, c := range []struct {
+		in                string
+		lenient, verbatim []string // nil: refused
+	}{
+		{`grep 'a\.b' x\ty`, []string{"grep", `a\.b`, "x\ty"}, []string{"grep", `a\.b`, `x\ty`}},
+		{`cut\x4 zero\x00 \777 end\`, []string{`cut\x4`, `zero\x00`, `\777`, `end\`}, []string{`cut\x4`, `zero\x00`, `\777`, `end\`}},
+		{`dev-disk-by\x2did.device`, []string{"dev-disk-by-id.device"}, []string{`dev-disk-by\x2did.device`}},
+		{`"a \" b"`, []string{`a " b`}, nil},
+		{`\é`, []string{`\é`}, []string{`\é`}},
+		{`"open`, nil, nil},
+	} {
+		for e, want := range map[Escapes][]string{Lenient: c.lenient, Verbatim: c.verbatim} {
+			got, err := Words(c.in, e)
+			if (err != nil) != (want == nil) || want != nil && !slices.Equal(got, want) {
+				t.Errorf("%s (%d): got %q, %v, want %q", c.in, e, got, err, want)
+			}
+		}
+	}
+}
+
 func TestQuotedWordsTellABareSemicolon(t *testing.T) {
-	got, err := QuotedWords(`a ; b ";" \;`)
+	got, err := QuotedWords(`a ; b ";" \;`, Lenient)
 	want := []Word{{"a", false}, {";", false}, {"b", false}, {";", true}, {";", true}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
@@ -195,7 +217,10 @@ func TestParseEnvFileAsSystemd(t *testing.T) {
 func FuzzWords(f *testing.F) {
 	f.Add(`/bin/sh -c 'a "b" \x41' ; \u00e9`)
 	f.Fuzz(func(t *testing.T, s string) {
-		ws, err := QuotedWords(s)
+		ws, err := QuotedWords(s, Lenient)
+		if strict, bad := QuotedWords(s, Strict); bad == nil && (err != nil || !slices.Equal(ws, strict)) {
+			t.Errorf("%q: leniently %v (%v), strictly %v", s, ws, err, strict)
+		}
 		if err != nil {
 			return
 		}

@@ -85,7 +85,7 @@ func get(ctx context.Context, url string) error {
 }
 
 func command(ctx context.Context, line, username string) error {
-	words, err := unitfile.Words(line)
+	words, err := unitfile.Words(line, unitfile.Lenient)
 	if err != nil || len(words) == 0 {
 		return fmt.Errorf("%q is no command: %v", line, err)
 	}

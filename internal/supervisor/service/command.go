@@ -28,7 +28,7 @@ const SearchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 // parseCommands reads the value of an Exec option: commands separated by a ";"
 // that stands alone, each with its prefixes (systemd.service(5), "Command lines").
 func parseCommands(value string, line int, expand func(string) string) ([]Command, error) {
-	words, err := unitfile.QuotedWords(value)
+	words, err := unitfile.QuotedWords(value, unitfile.Lenient)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (e *expander) words(arg string) []string {
 	name, ok := strings.CutPrefix(arg, "$")
 	if ok && !strings.HasPrefix(name, "{") && !strings.HasPrefix(name, "$") {
 		value := e.get(name)
-		words, err := unitfile.Words(value)
+		words, err := unitfile.Words(value, unitfile.Lenient)
 		if err != nil {
 			return strings.Fields(value)
 		}

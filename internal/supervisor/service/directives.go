@@ -235,7 +235,7 @@ func text(field func(*Config) *string) setter {
 // names appends unit names. systemd.unit(5): an empty value does not reset the list.
 func names(field func(*Config) *[]string) setter {
 	return func(c *compiler, _ unitfile.Option, value string) error {
-		ws, err := unitfile.Words(value)
+		ws, err := unitfile.Words(value, unitfile.Verbatim)
 		if err != nil {
 			return err
 		}
@@ -258,7 +258,7 @@ func words(field func(*Config) *[]string) setter {
 			*field(c.Config) = nil
 			return nil
 		}
-		ws, err := unitfile.Words(value)
+		ws, err := unitfile.Words(value, unitfile.Lenient)
 		for _, w := range ws {
 			*field(c.Config) = append(*field(c.Config), c.expand(w))
 		}
@@ -452,7 +452,7 @@ func environment(c *compiler, _ unitfile.Option, value string) error {
 		c.Context.Environment = nil
 		return nil
 	}
-	ws, err := unitfile.Words(value)
+	ws, err := unitfile.Words(value, unitfile.Strict)
 	if err != nil {
 		return err
 	}
