@@ -48,6 +48,7 @@ func Run(ctx context.Context, env applet.Env, cmd *cobra.Command) int {
 	// Cobra offers "unknown command" with its own suggestions; ours is below.
 	cmd.DisableSuggestions = true
 	callAs(cmd, env.Called)
+	completeWithoutPackage(cmd, env.Args)
 	wrapUsage(cmd)
 	err := cmd.ExecuteContext(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command ") {
