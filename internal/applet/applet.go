@@ -158,7 +158,7 @@ func (t Table) Main(ctx context.Context, argv0 string, env Env) int {
 	switch name {
 	case "help", "--help", "-help", "-h":
 		return t.help(ctx, argv0, env)
-	case "version", "--version", "-version":
+	case "version", "--version", "-version", "-v":
 		fmt.Fprintf(env.Stdout, "flotilla version %s\n", Version)
 		return fault.ExitOK
 	case "__links":

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,7 +84,7 @@ func wrapUsage(cmd *cobra.Command) {
 				return fault.Code(fault.ExitUsage, fault.Hint(err, "usage: %s", c.UseLine()))
 			}
 			// Cobra looks at these after the arguments, and calls them no usage errors.
-			err := errors.Join(c.ValidateRequiredFlags(), c.ValidateFlagGroups())
+			err := errors.Join(c.ValidateRequiredFlags(), exclusive(c.ValidateFlagGroups()))
 			return fault.Code(fault.ExitUsage, fault.Hint(err, "see '%s --help'", c.CommandPath()))
 		}
 	}
@@ -91,8 +93,31 @@ func wrapUsage(cmd *cobra.Command) {
 	}
 }
 
-// flagError names the flag nearest to an unknown one.
+var groupError = regexp.MustCompile(`^if any flags in the group .* are set none of the others can be; \[(.*)\] were all set$`)
+
+// exclusive names the flags of an error that exclude each other.
+func exclusive(err error) error {
+	if err == nil {
+		return nil
+	}
+	m := groupError.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	return fmt.Errorf("--%s: only one of these at a time", strings.Join(strings.Fields(m[1]), ", --"))
+}
+
+// flagError names the flag nearest to an unknown one, and what is wrong with a number.
 func flagError(c *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	var number *strconv.NumError
+	if errors.As(err, &bad) && errors.As(err, &number) {
+		why := "not a whole number"
+		if errors.Is(number, strconv.ErrRange) {
+			why = "too large a number"
+		}
+		return fmt.Errorf("--%s=%s: %s", bad.GetFlag().Name, bad.GetValue(), why)
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return err

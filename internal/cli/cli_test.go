@@ -25,6 +25,7 @@ func testRoot() *cobra.Command {
 	}}
 	list.Flags().Bool("all", false, "")
 	list.Flags().Bool("none", false, "")
+	list.Flags().Int("lines", 10, "")
 	list.MarkFlagsMutuallyExclusive("all", "none")
 	root.AddCommand(list, &cobra.Command{Use: "start UNIT...", Args: cobra.MinimumNArgs(1), Run: func(*cobra.Command, []string) {}})
 	return root
@@ -41,7 +42,9 @@ func TestRun(t *testing.T) {
 		{"list-units --tunnel bad", 1, "tunnel=bad\n", "fleetctl: dial bad: refused\nhint: start it\n"},
 		{"list-unit", 2, "", "fleetctl: unknown command \"list-unit\"\nhint: did you mean \"list-units\"?\n"},
 		{"list-units --tunel x", 2, "", "fleetctl: unknown flag: --tunel\nhint: see 'fleetctl list-units --help'\nhint: did you mean --tunnel?\n"},
-		{"list-units --all --none", 2, "", "fleetctl: if any flags in the group [all none] are set none of the others can be; [all none] were all set\nhint: see 'fleetctl list-units --help'\n"},
+		{"list-units --all --none", 2, "", "fleetctl: --all, --none: only one of these at a time\nhint: see 'fleetctl list-units --help'\n"},
+		{"list-units --lines x", 2, "", "fleetctl: --lines=x: not a whole number\nhint: see 'fleetctl list-units --help'\n"},
+		{"list-units --lines 99999999999999999999", 2, "", "fleetctl: --lines=99999999999999999999: too large a number\nhint: see 'fleetctl list-units --help'\n"},
 		{"start", 2, "", "fleetctl: requires at least 1 arg(s), only received 0\nhint: usage: fleetctl start UNIT... [flags]\n"},
 	} {
 		var out, errs strings.Builder

@@ -311,7 +311,7 @@ func apiHints(err error) []string {
 	case isClassic(err):
 		return []string{"this server does not have that; on the unit's machine 'systemctl status' and 'journalctl -u' say the same"}
 	case errors.Is(err, fs.ErrPermission):
-		return []string{"the socket belongs to somebody else: run this as root, or as its owner"}
+		return []string{"the socket belongs to somebody else: run this as root, as its owner, or as a member of its group ('fleet' where the package has made it)"}
 	case e.Code == 0 && errors.Is(err, fleet.ErrUnavailable):
 		return []string{
 			"start the daemon: 'systemctl start fleet' where it is installed, 'flotilla up' for a first try",
