@@ -116,6 +116,12 @@ func TestNative(t *testing.T) {
 	if out := c.fleetctl("journal", "--lines", "5", "hello"); !strings.Contains(out, "Hello World") {
 		t.Errorf("fleetctl journal:\n%s", out)
 	}
+	for _, follow := range []string{"logs", "journal"} {
+		line := "timeout 20 fleetctl " + follow + " -f -n 0 -o cat hello | head -n 1"
+		if out := c.on(c.desk(), "sh", "-c", line); !strings.Contains(out, "Hello World") {
+			t.Errorf("%s: nothing comes: %q", line, out)
+		}
+	}
 	if out := c.fleetctl("status", "hello"); !strings.Contains(out, "hello.service - Hello world") {
 		t.Errorf("fleetctl status:\n%s", out)
 	}

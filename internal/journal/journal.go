@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"flotilla/internal/fault"
+	"flotilla/internal/lifecycle"
 	"flotilla/internal/unit"
 )
 
@@ -25,6 +26,8 @@ type Config struct {
 	User bool
 	// Program is what is run. "" means journalctl.
 	Program string
+	// Boot is the id of this boot, 32 hexadecimal digits. "" means lifecycle.BootID.
+	Boot string
 }
 
 // Reader is a unit.LogReader over journalctl.
@@ -36,6 +39,9 @@ var _ unit.LogReader = (*Reader)(nil)
 func New(cfg Config) *Reader {
 	if cfg.Program == "" {
 		cfg.Program = "journalctl"
+	}
+	if cfg.Boot == "" {
+		cfg.Boot, _ = lifecycle.BootID() // without it journalctl finds out by itself
 	}
 	return &Reader{cfg: cfg}
 }
@@ -84,10 +90,11 @@ func (r *Reader) read(ctx context.Context, q unit.LogQuery, emit func(unit.LogEn
 	return err
 }
 
-// follow gives what there is and what comes. Where the lines before have to be
-// counted here, it reads twice and goes on at the cursor that it has come to.
+// follow gives what there is, which may be of boots before this one, and what comes.
+// A journalctl that follows knows of this boot alone, so it reads twice and goes on at
+// the cursor that it has come to.
 func (r *Reader) follow(ctx context.Context, q unit.LogQuery, emit func(unit.LogEntry) error) error {
-	if q.Lines <= 0 || (q.After == "" && q.Since.IsZero()) {
+	if q.Lines == 0 {
 		return r.run(ctx, q, emit)
 	}
 	before := q
@@ -120,6 +127,12 @@ func (r *Reader) args(q unit.LogQuery) []string {
 	args = append(args, "--lines="+lines)
 	if q.Follow {
 		args = append(args, "--follow")
+	}
+	// Since systemd 251 --follow means --boot too, and neither --boot=all nor --merge
+	// takes that back in all versions. In a container journalctl would take the host's
+	// boot for its own, see lifecycle.BootID. It counts after --follow only.
+	if q.Follow && r.cfg.Boot != "" {
+		args = append(args, "--boot="+r.cfg.Boot)
 	}
 	// It takes one of the two: with a cursor, run looks at the time.
 	switch {

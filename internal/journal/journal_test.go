@@ -77,14 +77,14 @@ func TestArgs(t *testing.T) {
 		want string
 	}{
 		{unit.LogQuery{Lines: 10}, "--lines=10"},
-		{unit.LogQuery{Lines: -1, Follow: true}, "--lines=all --follow"},
-		{unit.LogQuery{Follow: true, After: "s=1"}, "--lines=0 --follow"},
+		{unit.LogQuery{Lines: -1, Follow: true}, "--lines=all --follow --boot=b1"},
+		{unit.LogQuery{Follow: true, After: "s=1"}, "--lines=0 --follow --boot=b1"},
 		{unit.LogQuery{Lines: -1, Since: since}, "--lines=all --since=2026-01-02 02:04:05.000006 UTC"},
 		{unit.LogQuery{Lines: -1, Since: since, After: "s=1"}, "--lines=all --after-cursor=s=1"},
 	} {
 		tt.q.Units = []string{"a.service", "b.service"}
 		want := "--output=json --all --no-pager --unit=a.service --unit=b.service " + tt.want
-		if got := strings.Join(New(Config{}).args(tt.q), " "); got != want {
+		if got := strings.Join(New(Config{Boot: "b1"}).args(tt.q), " "); got != want {
 			t.Errorf("%+v:\n got %s\nwant %s", tt.q, got, want)
 		}
 	}
@@ -132,16 +132,47 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
+// earlierBoot stands for a journal that has an entry of an earlier boot, which a
+// journalctl that follows does not show.
+const earlierBoot = `case "$*" in *--follow*) ;; *)
+	echo '{"__REALTIME_TIMESTAMP":"1","_SYSTEMD_UNIT":"a.service","MESSAGE":"0","__CURSOR":"c0"}'
+	exit;;
+esac
+`
+
+// What is followed begins with what there was before this boot, and goes on from there.
+func TestFollowBeginsWithEarlierBoots(t *testing.T) {
+	enough := errors.New("enough")
+	for _, lines := range []int{-1, 3} {
+		cfg := program(t, earlierBoot+`case "$*" in *--after-cursor=c0) ;; *) exit 1;; esac
+`+fiveEntries+"exec sleep 1000\n")
+		var got []string
+		err := New(cfg).ReadLog(t.Context(), unit.LogQuery{Units: []string{"a.service"}, Lines: lines, Follow: true}, func(e unit.LogEntry) error {
+			got = append(got, e.Message)
+			if e.Message == "5" {
+				return enough
+			}
+			return nil
+		})
+		if want := []string{"0", "1", "2", "3", "4", "5"}; !errors.Is(err, enough) || !slices.Equal(got, want) {
+			t.Errorf("%d lines: got %q, error %v; want %q", lines, got, err, want)
+		}
+	}
+}
+
 // journalctl has ended when ReadLog returns, however that came about.
 func TestFollowEnds(t *testing.T) {
 	dir := t.TempDir()
-	cfg := program(t, "echo $$ >"+dir+"/pid\n"+fiveEntries+"exec sleep 1000\n")
+	cfg := program(t, earlierBoot+"echo $$ >"+dir+"/pid\n"+fiveEntries+"exec sleep 1000\n")
 	q := unit.LogQuery{Units: []string{"a.service"}, Lines: -1, Follow: true}
 	enough := errors.New("enough")
 	for _, want := range []error{nil, enough} {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := New(cfg).ReadLog(ctx, q, func(e unit.LogEntry) error {
-			if e.Message == "5" && want == nil {
+			switch {
+			case e.Message != "5":
+				return nil
+			case want == nil:
 				cancel()
 			}
 			return want
