@@ -530,7 +530,7 @@ func (s *session) failures(ctx context.Context, a *action, pic *picture, bad []o
 		default:
 			s.warn("%sunit %s %s", a.failing(o.unit), o.unit, o.text)
 			if o.logs {
-				s.tail(ctx, o.unit)
+				s.tail(ctx, o.unit, o.refused)
 			}
 		}
 		if hint != "" && !slices.Contains(hints, hint) {

@@ -53,6 +53,7 @@ type verdict struct {
 	text      string // what it waits for, or why it failed
 	busy      bool   // waiting, and the init system is at work on it
 	logs      bool   // failed, and the unit's log may say why
+	refused   bool   // logs, and it is what the init system says of the file whenever it reads it
 	roll      string // group of the roll that failed; "" none has
 }
 
@@ -234,7 +235,7 @@ func failure(st api.UnitState, where, what string) verdict {
 	if st.Message != "" {
 		text += ": " + st.Message
 	}
-	return verdict{kind: failed, text: text, logs: !cannotLoad(st)}
+	return verdict{kind: failed, text: text, logs: true, refused: cannotLoad(st)}
 }
 
 // activity is the unit's state in the init system's words.

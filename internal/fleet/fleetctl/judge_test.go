@@ -60,7 +60,7 @@ func TestJudge(t *testing.T) {
 		{"failed", want{goal: launched}, on(m1, launched, launched, 5), "loaded failed failed 5", verdict{kind: failed, text: "failed on 148a18ff.../10.0.0.1 (failed)", logs: true}},
 		{"dying again and again", want{goal: launched}, on(m1, launched, launched, 5), "loaded activating auto-restart 5",
 			verdict{kind: failed, text: "failed and will be tried again on 148a18ff.../10.0.0.1 (activating/auto-restart)", logs: true}},
-		{"refused", want{goal: launched}, on(m1, launched, launched, 5), "bad-setting inactive dead 5", verdict{kind: failed, text: "could not be launched on 148a18ff.../10.0.0.1 (bad-setting)"}},
+		{"refused", want{goal: launched}, on(m1, launched, launched, 5), "bad-setting inactive dead 5", verdict{kind: failed, text: "could not be launched on 148a18ff.../10.0.0.1 (bad-setting)", logs: true, refused: true}},
 
 		{"active, and had failed before", want{goal: launched, before: 4, failedBefore: true}, on(m1, launched, launched, 6), "loaded active running 6", verdict{kind: done, tentative: true}},
 		{"finished" + perhaps, want{goal: launched}, on(m1, launched, launched, 0), "loaded inactive dead 0", verdict{kind: done, tentative: true}},
@@ -70,7 +70,7 @@ func TestJudge(t *testing.T) {
 		{"still running", want{goal: loaded}, on(m1, loaded, loaded, 5), "loaded deactivating stop-sigterm 5", verdict{text: "it to stop (deactivating/stop-sigterm) on 148a18ff.../10.0.0.1", busy: true}},
 		{"stopped", want{goal: loaded}, on(m1, loaded, loaded, 5), "loaded inactive dead 5", verdict{kind: done}},
 		{"stopped with an error", want{goal: loaded}, on(m1, loaded, loaded, 5), "loaded failed failed 5", verdict{kind: done}},
-		{"not loadable", want{goal: loaded}, on(m1, loaded, loaded, 5), "error inactive dead 5", verdict{kind: failed, text: "could not be loaded on 148a18ff.../10.0.0.1 (error)"}},
+		{"not loadable", want{goal: loaded}, on(m1, loaded, loaded, 5), "error inactive dead 5", verdict{kind: failed, text: "could not be loaded on 148a18ff.../10.0.0.1 (error)", logs: true, refused: true}},
 
 		{"unloaded but running", want{goal: inactive}, on("", inactive, inactive, 5), "loaded active running 4", verdict{text: "it to stop (active/running) on 148a18ff.../10.0.0.1"}},
 		{"not unloaded", want{goal: inactive}, on(m1, inactive, loaded, 5), "loaded inactive dead 5", waitFor("148a18ff.../10.0.0.1 to unload it")},
@@ -97,7 +97,7 @@ func TestJudgeHearsTheAgent(t *testing.T) {
 	st := p.states["a.service"][m1]
 	st.Message = "refused: PrivateNetwork="
 	p.states["a.service"][m1] = st
-	want := verdict{kind: failed, tentative: true, machine: m1, text: "could not be launched on 148a18ff.../10.0.0.1 (not-found): refused: PrivateNetwork="}
+	want := verdict{kind: failed, tentative: true, machine: m1, text: "could not be launched on 148a18ff.../10.0.0.1 (not-found): refused: PrivateNetwork=", logs: true, refused: true}
 	if got := judge(wantOf("a.service"), p); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

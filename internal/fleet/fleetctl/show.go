@@ -504,16 +504,24 @@ func formatEntry(output string, e fleet.LogEntry) string {
 // tailLimit is how long a failed unit's log may take to come.
 const tailLimit = 3 * time.Second
 
-// tail prints the end of a unit's log on standard error. It is an extra: a server
-// that has no logs to give only has it left out.
-func (s *session) tail(ctx context.Context, unit string) {
+// tail prints the end of a unit's log on standard error; with once, of lines that say
+// the same only the last. It is an extra: a server that has no logs to give only has it
+// left out.
+func (s *session) tail(ctx context.Context, unit string, once bool) {
 	ctx, cancel := context.WithTimeout(ctx, tailLimit)
 	defer cancel()
 	lines := 10
+	var last []fleet.LogEntry
 	for e, err := range s.client.Journal(ctx, unit, fleet.JournalOptions{Lines: &lines}) {
 		if err != nil {
-			return
+			break
 		}
+		if once {
+			last = slices.DeleteFunc(last, func(l fleet.LogEntry) bool { return l.Message == e.Message })
+		}
+		last = append(last, e)
+	}
+	for _, e := range last {
 		s.warn("  %s", formatEntry("short", e))
 	}
 }
