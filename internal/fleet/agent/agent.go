@@ -322,7 +322,7 @@ func (a *Agent) learn(ctx context.Context, n news) {
 	if n.connected || n.all {
 		a.ask(ctx, a.names()...)
 	}
-	a.finish(ctx, n.outcomes)
+	a.finish(ctx, n.ends)
 }
 
 // takeStock asks what the init system has of ours. What it does not answer is asked

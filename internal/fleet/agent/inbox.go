@@ -27,9 +27,15 @@ type news struct {
 	// connected: there is a new connection to the init system, and what it has of
 	// ours must be asked for. The loop asks, since it is the one that changes it.
 	connected bool
-	outcomes  []unit.Outcome
+	ends      []jobEnd
 	all       bool     // ask for everything again
 	found     []func() // what others have found out for the loop, which runs it
+}
+
+// jobEnd is how a job ended. Another may have taken its place meanwhile.
+type jobEnd struct {
+	unit.Outcome
+	of *job
 }
 
 func (in *inbox) poke() {
@@ -124,20 +130,20 @@ func (a *Agent) send(ctx context.Context, jobs []unit.Job) {
 	if len(jobs) == 0 {
 		return
 	}
-	open := make(map[string]unit.Job, len(jobs))
+	open := make(map[string]*job, len(jobs))
 	for _, j := range jobs {
-		open[j.Unit] = j
+		open[j.Unit] = a.local(j.Unit).job
 	}
 	outcomes := a.manager.Run(ctx, jobs)
 	a.inbox.jobs.Go(func() {
 		for o := range outcomes {
+			of := open[o.Job.Unit]
 			delete(open, o.Job.Unit)
-			a.inbox.leave(func(n *news) { n.outcomes = append(n.outcomes, o) })
+			a.inbox.leave(func(n *news) { n.ends = append(n.ends, jobEnd{o, of}) })
 		}
-		for _, j := range open {
-			a.inbox.leave(func(n *news) {
-				n.outcomes = append(n.outcomes, unit.Outcome{Job: j, Err: errUnfinished})
-			})
+		for name, j := range open {
+			o := unit.Outcome{Job: unit.Job{Kind: j.kind, Unit: name}, Err: errUnfinished}
+			a.inbox.leave(func(n *news) { n.ends = append(n.ends, jobEnd{o, j}) })
 		}
 	})
 }

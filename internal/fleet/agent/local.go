@@ -76,6 +76,10 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 	if u.job == nil && quiet(u.status) {
 		u.fenced = false
 	}
+	starting := u.starting(d)
+	if starting {
+		d = u.coming(d)
+	}
 	return nodeplan.Have{
 		Installed:  u.installed,
 		Hash:       u.hash,
@@ -84,14 +88,37 @@ func (u *local) have(now time.Time, d done) nodeplan.Have {
 		DoneGen:    d.Gen,
 		DoneState:  d.State,
 		DoneHash:   d.Hash,
-		// A unit whose status is not known may be running: nothing is done to it.
-		// So may one be on its way that an earlier run of the agent has sent a job for.
-		Busy:      d.Sent != (sent{}) || u.job != nil || !u.retryAt.IsZero() || !u.known || u.fenced || u.ejected,
-		Singleton: u.rule.singleton,
-		Claim:     u.leave.state,
-		Refused:   d.Refused,
+		Busy:       !starting && u.unsure(d) || !u.retryAt.IsZero() || u.fenced || u.ejected,
+		Starting:   starting,
+		Singleton:  u.rule.singleton,
+		Claim:      u.leave.state,
+		Refused:    d.Refused,
 	}
 }
+
+// starting reports whether a start or restart job is under way, of this run of the
+// agent or of an earlier one.
+func (u *local) starting(d done) bool {
+	if u.job != nil {
+		return u.job.kind != unit.Stop
+	}
+	return d.Sent != (sent{}) && u.known && u.status.Job
+}
+
+// coming is what will have been carried out with the start that is under way.
+func (u *local) coming(d done) done {
+	if u.job != nil {
+		d.Gen, d.State, d.Hash = u.job.done.Gen, u.job.done.State, u.job.done.Hash
+		return d
+	}
+	d.Gen, d.State, d.Hash = d.Sent.Gen, d.Sent.State, d.Sent.Hash
+	return d
+}
+
+// unsure reports whether nothing can be done about a unit yet: it is being stopped,
+// what became of a job of an earlier run is to be found out, or its status is not
+// known, so that it may be running.
+func (u *local) unsure(d done) bool { return u.job != nil || d.Sent != (sent{}) || !u.known }
 
 // state is the unit as it is published; false: nothing is known of it yet.
 func (u *local) state(name, machine, message string, heard int64, d done, now time.Time) (model.UnitState, bool) {

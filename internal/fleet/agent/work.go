@@ -121,11 +121,14 @@ func (a *Agent) execute(ctx context.Context, steps []nodeplan.Step) {
 	}
 }
 
-// free leaves out the steps of units that are waiting, or whose text was refused.
+// free leaves out the steps of units that are waiting, or whose text was refused. A
+// start that is under way is not waited for: the plan knows of it.
 func (a *Agent) free(steps []nodeplan.Step) []nodeplan.Step {
 	var out []nodeplan.Step
 	for _, s := range steps {
-		if u := a.local(s.Unit); u.job == nil && u.retryAt.IsZero() && !a.refused[s.Unit] {
+		u := a.local(s.Unit)
+		stopping := u.job != nil && u.job.kind == unit.Stop
+		if !stopping && u.retryAt.IsZero() && !a.refused[s.Unit] {
 			out = append(out, s)
 		}
 	}
@@ -134,7 +137,8 @@ func (a *Agent) free(steps []nodeplan.Step) []nodeplan.Step {
 
 func (a *Agent) say(s nodeplan.Step) { a.log.Info(string(s.Op), "unit", s.Unit, "why", s.Why) }
 
-// start sends jobs, all at once.
+// start sends jobs, all at once. The init system has one job for a unit: a stop or a
+// restart takes the place of a start that is under way.
 func (a *Agent) start(ctx context.Context, kind unit.Kind, steps []nodeplan.Step) {
 	var jobs []unit.Job
 	for _, s := range a.free(steps) {
@@ -301,26 +305,23 @@ func (a *Agent) reload(ctx context.Context, s nodeplan.Step, installed []nodepla
 
 // finish takes in how jobs ended. Their units are asked for first: the signals of
 // a change may come after that of the job's end. A unit that was at rest and has
-// been told as active since is what its start was to make of it.
-func (a *Agent) finish(ctx context.Context, outcomes []unit.Outcome) {
+// been told as active since is what its start was to make of it. The end of a job
+// whose place another one has taken says nothing.
+func (a *Agent) finish(ctx context.Context, ends []jobEnd) {
+	ends = slices.DeleteFunc(ends, func(e jobEnd) bool { return a.local(e.Job.Unit).job != e.of })
 	var names []string
-	for _, o := range outcomes {
-		u := a.local(o.Job.Unit)
-		if j := u.job; j != nil && j.rested && o.Result == unit.Done && u.known && u.status.Active == "active" {
-			continue
+	for _, e := range ends {
+		u := a.local(e.Job.Unit)
+		if !e.of.rested || e.Result != unit.Done || !u.known || u.status.Active != "active" {
+			names = append(names, e.Job.Unit)
 		}
-		names = append(names, o.Job.Unit)
 	}
 	a.ask(ctx, names...)
-	for _, o := range outcomes {
-		u := a.local(o.Job.Unit)
-		j := u.job
-		if j == nil {
-			continue
-		}
+	for _, e := range ends {
+		u := a.local(e.Job.Unit)
 		u.job = nil
-		a.giveBack(o.Job.Unit, u)
-		a.ended(o, u, j)
+		a.giveBack(e.Job.Unit, u)
+		a.ended(e.Outcome, u, e.of)
 	}
 }
 
@@ -343,6 +344,7 @@ func (a *Agent) ended(o unit.Outcome, u *local, j *job) {
 			return // what became of the job is what the fence made of it
 		}
 		u.forgive()
+		j.done.Refused = a.memory.Units[name].Refused // it may have been meanwhile
 		if _, wanted := a.want.units[name]; wanted && (j.kind != unit.Stop || j.done.State == model.Loaded) {
 			a.memory.set(name, j.done)
 		}

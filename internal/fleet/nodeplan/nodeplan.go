@@ -56,9 +56,14 @@ type Have struct {
 	DoneState model.State
 	// DoneHash is the hash of the text that was last started.
 	DoneHash string
-	// Busy is set while a job of the agent for this unit is under way: no step is
-	// planned for it until the job has ended.
+	// Busy is set while nothing may be done about the unit: a job that is to run
+	// through is under way, or a failed step is not to be tried again yet.
 	Busy bool
+	// Starting is set while a start or restart job of the agent is under way. What is
+	// said to be done is then what will have been with that job. A start that is still
+	// wanted is left alone; a stop or a restart takes its place and does not wait for
+	// it, for it may never end: a oneshot has no time limit.
+	Starting bool
 	// Own is set for a unit that the machine has a file of its own for, with the
 	// text that is wanted, and that may be taken over as it runs.
 	Own bool
@@ -176,7 +181,7 @@ func planUnwanted(name string, h Have) []Step {
 	switch {
 	case h.Busy || !h.Installed:
 		return nil
-	case h.Active == "inactive" || h.Active == "failed":
+	case !h.Starting && (h.Active == "inactive" || h.Active == "failed"):
 		return []Step{{Remove, name, why}}
 	}
 	return []Step{{Stop, name, why}, {Remove, name, why}}
@@ -223,6 +228,8 @@ func planLaunched(name string, w Want, h Have) []Step {
 	case running(h) && w.Restart && h.DoneState == model.Launched:
 		// Without memory of a start this may be the very one that was asked for.
 		act = &Step{Restart, name, "a restart was asked for"}
+	case h.Starting:
+		// If it comes up it does for the later generation too: that is seen then.
 	case h.Active == "active" || h.Active == "reloading":
 		act = &Step{Record, name, "already active"}
 	default:
@@ -241,9 +248,12 @@ func planLaunched(name string, w Want, h Have) []Step {
 }
 
 // allowed is the step, or what has to come before it: a singleton that is to be
-// started is claimed first. One that runs here is this machine's.
+// started is claimed first. One that runs here is this machine's; one whose start is
+// queued does not run yet, and its leave was for that start: the restart waits for it.
 func allowed(act Step, h Have) []Step {
 	switch {
+	case act.Op == Restart && h.Singleton && !up(h.Active):
+		return nil
 	case act.Op != Start || !h.Singleton || h.Claim == Claimed:
 		return []Step{act}
 	case h.Claim == Asked:
@@ -287,9 +297,12 @@ func planLoaded(name string, w Want, h Have) []Step {
 	return steps
 }
 
-// running reports whether the unit is anything but at rest.
-func running(h Have) bool {
-	switch h.Active {
+// running reports whether the unit is anything but at rest, or about to be.
+func running(h Have) bool { return h.Starting || up(h.Active) }
+
+// up reports whether an ActiveState is that of a unit which is not at rest.
+func up(active string) bool {
+	switch active {
 	case "active", "reloading", "activating", "deactivating":
 		return true
 	}

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the plans of the scenarios instea
 // Each scenario of testdata has the sections want, have and plan. Lines are
 //
 //	want: UNIT TEXT STATE GEN [leaving|restart]
-//	have: UNIT [file TEXT] [ACTIVESTATE] [done STATE GEN TEXT] [reload] [busy] [refused TEXT]
+//	have: UNIT [file TEXT] [ACTIVESTATE] [done STATE GEN TEXT] [reload] [busy] [starting] [refused TEXT]
 //	      [singleton unclaimed|asked|claimed] [own]
 //	plan: OP [UNIT] # WHY
 func TestScenarios(t *testing.T) {
@@ -115,6 +115,8 @@ func readHave(t *testing.T, section string) map[string]Have {
 				h.NeedReload = true
 			case "busy":
 				h.Busy = true
+			case "starting":
+				h.Starting = true
 			default:
 				h.Active = w[0]
 			}
@@ -156,7 +158,7 @@ func carryOut(want map[string]Want, have map[string]Have, plan []Step) {
 		h := have[s.Unit]
 		switch s.Op {
 		case Stop:
-			h.Active = "inactive"
+			h.Active, h.Starting = "inactive", false
 			if wanted {
 				h.DoneGen, h.DoneState = w.Gen, model.Loaded
 			}
@@ -176,6 +178,7 @@ func carryOut(want map[string]Want, have map[string]Have, plan []Step) {
 			h.Claim = Claimed
 		case Start, Restart:
 			h.Active, h.DoneGen, h.DoneState, h.DoneHash = "active", w.Gen, model.Launched, w.Hash
+			h.Starting = false
 		case Record:
 			h.DoneGen, h.DoneState = w.Gen, w.Desired
 			if w.Desired == model.Launched {
@@ -200,7 +203,7 @@ func randomSnapshots(seed uint64) (map[string]Want, map[string]Have) {
 		if r.IntN(4) > 0 {
 			h := Have{Installed: r.IntN(4) > 0, Active: pick(r, "", "inactive", "failed", "active", "activating"),
 				NeedReload: r.IntN(5) == 0, DoneGen: int64(r.IntN(4)), DoneHash: pick(r, "", "h1", "h2"),
-				Busy: r.IntN(8) == 0, Refused: pick(r, "", "", "", "h2"),
+				Busy: r.IntN(8) == 0, Starting: r.IntN(6) == 0, Refused: pick(r, "", "", "", "h2"),
 				Own: r.IntN(8) == 0, Singleton: r.IntN(4) == 0, Claim: pick(r, Unclaimed, Asked, Claimed)}
 			h.DoneState = pick(r, model.Inactive, model.Loaded, model.Launched)
 			if h.Installed {
@@ -246,6 +249,7 @@ func TestPlanStopsNothingWithoutNeed(t *testing.T) {
 			switch {
 			case s.Op == Stop && wanted && (w.Desired == model.Launched || w.Leaving),
 				s.Op == Start && h.Singleton && h.Claim != Claimed,
+				s.Op == Start && h.Starting,
 				s.Op == Restart && h.Installed && h.Hash == w.Hash && h.DoneHash == w.Hash,
 				s.Op != Reload && (h.Busy || w.Leaving):
 				t.Fatalf("seed %d: %v of a unit that is to run on", seed, s)
