@@ -71,8 +71,11 @@ type Unit struct {
 // Requirements is what the [X-Fleet] section of a unit asks for, specifiers
 // expanded.
 type Requirements struct {
-	MachineID string              // full id or 8-digit short id; "" any
-	MachineOf []string            // unit names that must be on the same machine, all of them
+	MachineID string   // full id or 8-digit short id; "" any
+	MachineOf []string // unit names that must be on the same machine, all of them
+	// Triggers is the unit that this one is there to start, as a timer its service, and
+	// has to be with if the cluster has it; "" none.
+	Triggers  string
 	Metadata  map[string][]string // key: any of the values; all keys
 	Conflicts []string            // globs of unit names
 	Replaces  []string            // globs of unit names

@@ -55,6 +55,7 @@ func requirements(name string, f unitfile.File) (req Requirements) {
 	}
 	req.Global = unitfile.IsTrue(last(unitfile.Global))
 	req.Singleton = unitfile.IsTrue(last(unitfile.Singleton))
+	req.Triggers = impliedPeer(name, f, req)
 	req.Prefers = expanded(unitfile.Prefers)
 	req.SpreadKey = last(unitfile.Spread)
 	req.Pack = last(unitfile.Strategy) == "pack"

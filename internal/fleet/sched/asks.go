@@ -100,7 +100,7 @@ func (p *pass) balanceOnce() bool {
 // lighten moves e, and what is bound to it, to a machine such that both are more even
 // then and the unit is nowhere worse off.
 func (p *pass) lighten(e *entry) bool {
-	group := bound(e)
+	group := p.bound(e)
 	if !p.mayBalance(group) {
 		return false
 	}

@@ -108,7 +108,11 @@ func (p *pass) choose(j *job) choice {
 	if m := p.runsAlready(j); m != nil {
 		return choice{m: m, why: "it runs there already"}
 	}
-	return p.best(j, func(m *machine, j *job) refusal { return p.refuses(m, j, true) })
+	to := p.best(j, func(m *machine, j *job) refusal { return p.refuses(m, j, true) })
+	if t := p.triggered(j); t != nil && to.m != nil {
+		to.why = "with " + t.Name + ", which it triggers"
+	}
+	return to
 }
 
 // best returns the machine that suits j best of those that are not refused.

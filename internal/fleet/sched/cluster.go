@@ -109,6 +109,9 @@ func (c *Cluster) SetUnit(u model.Unit) { c.setUnit(c.job(u.Name), u, true) }
 func (c *Cluster) RemoveUnit(name string) {
 	if j := c.jobs[name]; j != nil {
 		c.setUnit(j, model.Unit{Name: name}, false)
+		for f := range c.followers[name] { // j may be forgotten, and nobody learn it from j
+			c.touch(f)
+		}
 		c.forgetJob(j)
 	}
 }
@@ -129,7 +132,7 @@ func (c *Cluster) setUnit(j *job, u model.Unit, known bool) {
 // link enters what others need to know of j, unlink takes it out again. Who replaces
 // whom hangs together in circles: when that changes everything may.
 func (c *Cluster) link(j *job) {
-	for _, peer := range j.Req.MachineOf {
+	for _, peer := range mayFollow(j.Req) {
 		if c.followers[peer] == nil {
 			put(&c.followers, peer, map[*job]bool{})
 		}
@@ -145,7 +148,7 @@ func (c *Cluster) link(j *job) {
 }
 
 func (c *Cluster) unlink(j *job) {
-	for _, peer := range j.Req.MachineOf {
+	for _, peer := range mayFollow(j.Req) {
 		delete(c.followers[peer], j)
 		if len(c.followers[peer]) == 0 {
 			delete(c.followers, peer)

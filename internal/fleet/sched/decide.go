@@ -57,7 +57,7 @@ func (p *pass) settleJob(j *job) {
 		return
 	}
 	j.settled = true
-	for _, peer := range j.Req.MachineOf {
+	for _, peer := range p.peers(j) {
 		if t := p.jobs[peer]; t != nil {
 			p.settleJob(t)
 		}

@@ -47,7 +47,7 @@ func (p *pass) drainMachine(m *machine) Drain {
 
 // drainEntry has e leave if it is its turn and it can.
 func (p *pass) drainEntry(e *entry, d *Drain) {
-	group := bound(e)
+	group := p.bound(e)
 	to := p.elsewhere(e, group, func(*machine) bool { return true })
 	switch {
 	case to.m == nil:
@@ -118,14 +118,14 @@ func (p *pass) move(group []*entry, to choice, why string) {
 
 // bound is the entries that can leave their machine only together with e, e among
 // them: those its unit follows, and those that follow it.
-func bound(e *entry) []*entry {
+func (p *pass) bound(e *entry) []*entry {
 	group := []*entry{e}
 	for i := 0; i < len(group); i++ {
 		g := group[i].job
 		for _, other := range e.on.here {
 			q := other.job
 			if !q.Req.Global && !slices.Contains(group, other) &&
-				(slices.Contains(q.Req.MachineOf, g.Name) || slices.Contains(g.Req.MachineOf, q.Name)) {
+				(slices.Contains(p.peers(q), g.Name) || slices.Contains(p.peers(g), q.Name)) {
 				group = append(group, other)
 			}
 		}

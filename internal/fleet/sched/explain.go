@@ -104,8 +104,12 @@ func hasInstead(have map[string]string, key string) string {
 
 // companyRules are those about the other units on the machine.
 func (p *pass) companyRules(m *machine, j *job) (rules []Rule) {
-	for _, peer := range j.Req.MachineOf {
+	for _, peer := range p.peers(j) {
 		r := Rule{Rule: "MachineOf", OK: p.runs(m, peer, true), Why: "runs " + peer}
+		if p.triggers(j, peer) {
+			r.Rule = "triggers"
+			r.Why += ", which it triggers"
+		}
 		if !r.OK {
 			r.Why = "does not run " + peer + p.peerTrouble(j, peer)
 		}

@@ -44,7 +44,7 @@ func (p *pass) placeJob(j *job) {
 		return
 	}
 	j.placed = true
-	for _, peer := range j.Req.MachineOf {
+	for _, peer := range p.peers(j) {
 		if t := p.jobs[peer]; t != nil {
 			p.placeJob(t)
 		}
@@ -223,7 +223,7 @@ func (p *pass) unseat(e *entry, why string) {
 		return // those that follow it run on until it has stopped
 	}
 	for _, f := range slices.Clone(e.on.here) {
-		if slices.Contains(f.job.Req.MachineOf, j.Name) {
+		if slices.Contains(p.peers(f.job), j.Name) {
 			p.unseat(f, "its peer "+j.Name+" moves")
 		}
 	}

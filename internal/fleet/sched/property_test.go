@@ -46,7 +46,7 @@ func stories(t *testing.T, check func(before Snapshot, r Result, after Snapshot)
 
 func randomCommand(r chance, w *world, now *int) string {
 	id := fmt.Sprintf("m%d", r.IntN(5))
-	name := fmt.Sprintf("%s@%d.service", pick(r, "a", "b", "c"), r.IntN(4))
+	name := fmt.Sprintf("%s@%d.%s", pick(r, "a", "b", "c"), r.IntN(4), pick(r, "service", "service", "service", "timer"))
 	switch r.IntN(10) {
 	case 0, 1:
 		return fmt.Sprintf("machine %s role=%s rack=%d%s", id, pick(r, "db", "web"), r.IntN(2),
@@ -59,7 +59,7 @@ func randomCommand(r chance, w *world, now *int) string {
 	case 3, 4, 5:
 		return "unit " + name + pick(r, "", "", " load", " Type=oneshot", " Global=true",
 			" Conflicts=a@*", " Conflicts=b@1.*", " MachineMetadata=role=db", " MachineOf=a@%i.service",
-			" MachineOf=b@1.service", " Replaces=a@*", " Replaces=b@*", " Replaces=c@*", " MachineID=m1",
+			" MachineOf=b@1.service", " MachineOf=%p@%i.timer", " Unit=a@1.service", " Unit=b@%i.timer", " Replaces=a@*", " Replaces=b@*", " Replaces=c@*", " MachineID=m1",
 			" Global=true MachineMetadata=role=web", " Bogus=1",
 			" Memory=1G", " Memory=2G Cores=1", " Cores=0.5 Strategy=pack", " Spread=rack", " Prefers=role=db",
 			" MoveAfter=never", " MoveAfter=1s", " Global=true Memory=1G",
@@ -241,6 +241,9 @@ func (o judge) broken(p model.Placement) string {
 			return "without " + peer
 		}
 	}
+	if t, ok := o.units[u.Req.Triggers]; ok && !t.Req.Global && len(t.Req.MachineOf) == 0 && t.Req.Triggers == "" && !here[t.Name] {
+		return "without " + t.Name + ", which it triggers"
+	}
 	if u.Req.Cores > 0 && m.Cores > 0 && used.cores > m.Cores || u.Req.Memory > 0 && m.Memory > 0 && used.memory > m.Memory {
 		return fmt.Sprintf("which has no room: %v", used)
 	}
@@ -271,7 +274,7 @@ func TestNothingMovesWithoutReason(t *testing.T) {
 func (o judge) mayGo(p model.Placement, all []model.Placement) bool {
 	m, present := o.machines[p.Machine]
 	u, known := o.units[p.Unit]
-	if !present || !known || u.Desired == model.Inactive || m.Cordon != nil && m.Cordon.Drain || len(u.Req.MachineOf) > 0 {
+	if !present || !known || u.Desired == model.Inactive || m.Cordon != nil && m.Cordon.Drain || len(u.Req.MachineOf) > 0 || u.Req.Triggers != "" {
 		return true
 	}
 	m.Cordon, u.Req.Cores, u.Req.Memory = nil, 0, 0 // these keep nobody from staying

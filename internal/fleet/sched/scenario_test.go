@@ -96,7 +96,8 @@ func (w *world) carryOut(ds []Decision) {
 //	                              cores=, memory=, cordon[=WHY] and drain[=WHY] are of its own
 //	lose ID                       its lease ends
 //	unit NAME [load] [OPTION=VALUE...]   submitted and started; options of [X-Fleet], and
-//	                              Type, MemoryMax and CPUQuota of [Service]
+//	                              Type, MemoryMax and CPUQuota of [Service], Unit of [Timer]
+//	                              and [Path], Service and Accept of [Socket]
 //	start|load|unload|destroy NAME
 //	is NAME MACHINE ACTIVE        the machine reports the generation it was given as carried out
 //	hears NAME MACHINE            and that it goes by the entry as it is now
@@ -216,16 +217,30 @@ func parseMachine(id string, words []string) (m model.Machine, err error) {
 	return m, nil
 }
 
+// unitText is a unit file of the type that the name says.
+func unitText(name string) string {
+	switch _, _, typ := unitfile.Split(name); typ {
+	case "timer":
+		return "[Timer]\nOnCalendar=daily\n"
+	case "path":
+		return "[Path]\nPathExists=/in\n"
+	case "socket":
+		return "[Socket]\nListenStream=7\n"
+	}
+	return "[Service]\nExecStart=/bin/true\n"
+}
+
 func (w *world) submit(name string, options []string) {
 	w.rev++
 	desired := model.Launched
-	text := "[Service]\nExecStart=/bin/true\n"
+	text := unitText(name)
 	fleet := ""
 	for _, o := range options {
 		switch {
 		case o == "load":
 			desired = model.Loaded
-		case strings.HasPrefix(o, "Type="), strings.HasPrefix(o, "MemoryMax="), strings.HasPrefix(o, "CPUQuota="):
+		case strings.HasPrefix(o, "Type="), strings.HasPrefix(o, "MemoryMax="), strings.HasPrefix(o, "CPUQuota="),
+			strings.HasPrefix(o, "Unit="), strings.HasPrefix(o, "Service="), strings.HasPrefix(o, "Accept="):
 			text += o + "\n"
 		default:
 			fleet += o + "\n"

@@ -93,7 +93,7 @@ func (p *pass) refuses(m *machine, j *job, arriving bool) refusal {
 	if arriving && m.Cordon != nil && j.on(m) == nil {
 		return refusal{kind: cordoned}
 	}
-	for _, peer := range j.Req.MachineOf {
+	for _, peer := range p.peers(j) {
 		if !p.runs(m, peer, arriving) {
 			return refusal{kind: withoutPeer, what: peer}
 		}
@@ -173,39 +173,48 @@ func (p *pass) runs(m *machine, name string, arriving bool) bool {
 	return e != nil && (e.fate == stays || e.fate == halts && !arriving)
 }
 
-// peerTrouble says why a unit that j follows is on no machine or out of reach; ""
-// if it is simply elsewhere.
+// peerTrouble says what there is to say of a unit that j follows and that is not on a
+// machine: that j triggers it, and why it is on no machine or out of reach; "" if it is
+// simply elsewhere.
 func (p *pass) peerTrouble(j *job, name string) string {
+	var says []string
+	if p.triggers(j, name) {
+		says = append(says, "which it triggers")
+	}
+	if why := p.outOfReach(j, name); why != "" {
+		says = append(says, why)
+	}
+	if len(says) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(says, " and ")
+}
+
+// outOfReach is why no machine that is present runs a unit that j follows; "" if one
+// does.
+func (p *pass) outOfReach(j *job, name string) string {
 	t := p.jobs[name]
 	switch {
 	case t == nil || !t.known:
-		return ", which does not exist"
+		return "which does not exist"
 	case !t.wanted():
-		return ", which is inactive"
+		return "which is inactive"
 	case p.follows(t, j):
-		return ", which follows it in turn"
+		return "which follows it in turn"
 	}
 	switch home := t.home(); {
 	case home == nil:
-		return ", which is on no machine"
+		return "which is on no machine"
 	case !home.on.present:
-		return ", whose machine " + model.ShortID(home.on.ID) + " is away"
+		return "whose machine " + model.ShortID(home.on.ID) + " is away"
 	}
 	return ""
 }
 
 // follows reports whether j is bound to other's machine through any number of
-// MachineOf.
+// MachineOf and of triggers.
 func (p *pass) follows(j, other *job) bool {
-	return reaches(j, other, func(x *job) []*job {
-		next := make([]*job, 0, len(x.Req.MachineOf))
-		for _, peer := range x.Req.MachineOf {
-			if t := p.jobs[peer]; t != nil {
-				next = append(next, t)
-			}
-		}
-		return next
-	})
+	return reaches(j, other, func(x *job) []*job { return p.named(p.peers(x)) })
 }
 
 // inConflict reports whether one of two units keeps away from the other.
