@@ -212,7 +212,8 @@ func unknownOption(name string) string {
 
 // Notices says what works but should be written otherwise, or can hardly be
 // meant: what Parse read past, legacy spellings, options of which only one value
-// counts, and the one option that is often written where systemd ignores it.
+// counts, the one option that is often written where systemd ignores it, and sockets
+// that need a file which the cluster puts on no machine.
 func Notices(f File) []Problem {
 	notices := slices.Clone(f.Notices)
 	ids := 0
@@ -220,6 +221,10 @@ func Notices(f File) []Problem {
 		if o.Section == "Service" && o.Name == "StartLimitIntervalSec" {
 			// Its old name, StartLimitInterval, and StartLimitBurst count there.
 			notices = append(notices, Problem{o.Line, o.Col, o.Name + " belongs in [Unit]: systemd ignores it in [Service]"})
+		}
+		if o.Section == "Socket" && o.Name == "Accept" && IsTrue(o.Value) {
+			notices = append(notices, Problem{o.Line, o.Col,
+				"Accept=yes starts instances of a template, and a template is on no machine: its file has to be there by other means"})
 		}
 		if o.Section != FleetSection {
 			continue

@@ -16,9 +16,9 @@
 // # Where a unit goes
 //
 // A machine fits if it is the one of MachineID, has all MachineMetadata, runs every
-// unit of MachineOf, runs nothing that conflicts (in either direction; leaving units
-// conflict too) and nothing that replaces the unit, is not cordoned, and has room.
-// Room is what the machine tells of itself less what is asked for by all that is on
+// unit of MachineOf and the unit that this one triggers, runs nothing that conflicts
+// (in either direction; leaving units conflict too) and nothing that replaces the
+// unit, is not cordoned, and has room. Room is what the machine tells of itself less what is asked for by all that is on
 // it, leaving and global units too; a machine that does not tell has room for
 // anything, and a unit that asks for nothing needs none.
 //
@@ -43,6 +43,10 @@
 // placed stays while its machine fits, however uneven the load, and though it may
 // have come to ask for more than there is; of two units that have come to conflict
 // the older request stays.
+//
+// A unit triggers another if its type and file say so, as a timer's do of its service
+// (model.Requirements.Triggers). That counts as MachineOf as long as the cluster has the
+// other, which is not global, and unless the other follows it in turn.
 //
 // Replaces is an anti-affinity that evicts: the unit may be placed beside one it
 // replaces, which then moves. Units that replace each other in a circle do not
