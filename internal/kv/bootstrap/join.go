@@ -197,7 +197,11 @@ func explain(err error, cfg Config) error {
 		text := fmt.Sprintf("member with duplicated name has registered with discovery service token(%s).", cfg.URL)
 		return fault.Hint(fault.Hint(errors.New(text), "%s", fresh), "give each member a --name of its own; 'curl %s' shows who has registered", cfg.URL)
 	}
-	return fault.Hint(fmt.Errorf("failed to join discovery cluster (%w)", err), "%s", fresh)
+	err = fault.Hint(fmt.Errorf("failed to join discovery cluster (%w)", err), "%s", fresh)
+	if bad := CheckSpelling(cfg.URL); bad != nil {
+		err = fault.Hint(err, "%v", bad)
+	}
+	return err
 }
 
 // noteFile says in a data directory that its member has registered and waits.

@@ -223,7 +223,7 @@ func (o *options) apply() error {
 		o.addresses("listen-peer-urls", "initial-advertise-peer-urls", o.peerAddr, o.peerBindAddr, e.PeerTLSInfo.CertFile != "", false),
 	)
 	if err == nil {
-		o.planSecurity()
+		err = o.planSecurity()
 		o.noteIdle()
 	}
 	return err

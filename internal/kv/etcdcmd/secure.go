@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 
+	"flotilla/internal/fault"
+	"flotilla/internal/kv/bootstrap"
 	"flotilla/internal/kv/tokentls"
 )
 
@@ -22,23 +24,28 @@ var certificateFlags = []string{
 // planSecurity has this machine speak to others by TLS, with keys made of its discovery
 // token, where it would otherwise have to be refused: plain HTTP beyond loopback is
 // asked for, is not permitted, and nothing is said about certificates. Programs on this
-// machine go on by plain HTTP, at 127.0.0.1.
-func (o *options) planSecurity() {
+// machine go on by plain HTTP, at 127.0.0.1. It fails where a misspelt token is all that
+// is in the way.
+func (o *options) planSecurity() error {
 	e := o.cfg.Engine
-	token, ok := tokentls.TokenOf(o.discovery)
-	if !ok || o.cfg.AllowPlainHTTP || slices.ContainsFunc(certificateFlags, o.isSet) ||
+	if o.discovery == "" || o.cfg.AllowPlainHTTP || slices.ContainsFunc(certificateFlags, o.isSet) ||
 		!slices.ContainsFunc(slices.Concat(e.ListenClientUrls, e.ListenPeerUrls), exposed) {
-		return
+		return nil
+	}
+	token, ok := tokentls.TokenOf(o.discovery)
+	if !ok {
+		return fault.Code(fault.ExitUsage, bootstrap.CheckSpelling(o.discovery))
 	}
 	clients, ok := forClients(e.ListenClientUrls, e.AdvertiseClientUrls)
 	if !ok {
-		return
+		return nil
 	}
 	o.token = token
 	e.ListenClientUrls = clients
 	for _, urls := range []*[]url.URL{&e.AdvertiseClientUrls, &e.ListenPeerUrls, &e.AdvertisePeerUrls} {
 		*urls = byTLS(*urls)
 	}
+	return nil
 }
 
 // exposed says whether a URL is plain HTTP that others than this machine reach.
