@@ -23,6 +23,9 @@ func explainStart(err error, cfg *embed.Config) error {
 	if bad := damaged(err, text, cfg.Name); bad != nil {
 		return bad
 	}
+	if lost := lostData(err, text, cfg); lost != nil {
+		return lost
+	}
 	switch {
 	case strings.Contains(text, "querying DNS SRV records"):
 		return fault.Hint(err, "--discovery-srv needs records _etcd-server-ssl._tcp.%s or _etcd-server._tcp.%[1]s that name every member", cfg.DNSCluster)

@@ -284,7 +284,7 @@ func (m *Member) startEngine(ctx context.Context, cfg *embed.Config) (*embed.Etc
 		if m.fresh {
 			err = errors.Join(err, undo(cfg.Dir, cfg.WalDir))
 		}
-		return nil, explainStart(err, cfg)
+		return nil, explainStart(err, &ec)
 	}
 	m.engineLog.enter(joining)
 	if torn != nil {
