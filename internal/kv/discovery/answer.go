@@ -3,6 +3,8 @@ package discovery
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 
@@ -34,7 +36,32 @@ func (s *service) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, proxy.ErrNoEndpoints):
 		status = http.StatusServiceUnavailable
 	default:
-		s.Log.Warn("the store does not answer", "err", err)
+		s.Log.Warn("cannot ask the store", "err", s.named(err))
 	}
-	http.Error(w, err.Error(), status)
+	http.Error(w, s.named(err).Error(), status)
+}
+
+// named is err with the store's own place in it if the store did not answer, or
+// somebody else in its stead. The client knows the store by another name.
+func (s *service) named(err error) error {
+	if status, ok := errors.AsType[*keys.StatusError](err); ok {
+		return fmt.Errorf("the store %s gives no answer of a key space: %w", s.StoreAt, status)
+	}
+	away, ok := errors.AsType[*keys.UnreachableError](err)
+	if !ok {
+		return err
+	}
+	cause := away.Tries[len(away.Tries)-1].Err
+	if failed, ok := errors.AsType[*proxy.FailedError](cause); ok {
+		cause = failed.Last
+	}
+	return fmt.Errorf("the store %s does not answer: %w%s", s.StoreAt, cause, askScheme(cause))
+}
+
+// askScheme is a question where somebody was reached and would not speak.
+func askScheme(cause error) string {
+	if op, ok := errors.AsType[*net.OpError](cause); ok && op.Op == "dial" || errors.Is(cause, proxy.ErrNoEndpoints) {
+		return ""
+	}
+	return " (is it http:// or https:// there?)"
 }

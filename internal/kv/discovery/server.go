@@ -105,7 +105,7 @@ func (s *server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, err := New(Config{Store: store, BaseURL: s.cfg.BaseURL, Limits: s.cfg.Limits, Log: s.log})
+	handler, err := New(Config{Store: store, StoreAt: s.cfg.storeAt(), BaseURL: s.cfg.BaseURL, Limits: s.cfg.Limits, Log: s.log})
 	if err != nil {
 		return err
 	}
@@ -113,6 +113,14 @@ func (s *server) Run(ctx context.Context) error {
 		Name: "discovery",
 		Run:  func(ctx context.Context, ready func()) error { return s.serve(ctx, ready, l, u, handler) },
 	})...)
+}
+
+// storeAt is where the tokens are kept, in words.
+func (c settings) storeAt() string {
+	if len(c.Endpoints) > 0 {
+		return "at " + strings.Join(c.Endpoints, ", ")
+	}
+	return "in " + c.DataDir
 }
 
 // store is where the tokens are kept, and what has to run for it.

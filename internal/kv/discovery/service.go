@@ -37,6 +37,8 @@ const (
 	// of history. Who comes too fast waits, at most writeWait.
 	writeRate, writeBurst = 20, 200
 	writeWait             = 5 * time.Second
+	// storeTimeout is how long the store may take to answer the service itself.
+	storeTimeout = 10 * time.Second
 	// healthFor is how long the answer to /health holds, which costs writes.
 	healthFor = time.Second
 )
@@ -61,6 +63,9 @@ type Config struct {
 	// Store carries requests to the store that holds the tokens: paths below
 	// /v2/keys, any host.
 	Store http.RoundTripper
+	// StoreAt is what people know the store by: its endpoints, or a directory. It is
+	// in what they are told when the store does not answer.
+	StoreAt string
 	// BaseURL is what the URLs of new tokens begin with; "" is the address that the
 	// request was sent to.
 	BaseURL string
@@ -86,7 +91,7 @@ func New(cfg Config) (http.Handler, error) {
 	client, err := keys.New(keys.Config{
 		Endpoints:  []string{"http://store"},
 		HTTPClient: &http.Client{Transport: cfg.Store},
-		Timeout:    10 * time.Second, TotalTimeout: 10 * time.Second,
+		Timeout:    storeTimeout, TotalTimeout: storeTimeout,
 	})
 	if err != nil {
 		return nil, err
@@ -149,14 +154,14 @@ func (s *service) create(w http.ResponseWriter, r *http.Request) {
 		tooMany(w, fmt.Sprintf("too many tokens are being made: at most %d a minute", s.Limits.PerMinute))
 		return
 	}
-	if err := s.room(r.Context()); err != nil {
+	if err := s.named(s.room(r.Context())); err != nil {
 		s.Log.Warn("cannot make a token", "err", err)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	token, err := s.makeToken(r.Context(), n)
 	if err != nil {
-		s.Log.Warn("cannot make a token", "err", err)
+		s.Log.Warn("cannot make a token", "err", s.named(err))
 		http.Error(w, "Unable to generate token", http.StatusBadRequest)
 		return
 	}
@@ -184,7 +189,7 @@ func (s *service) room(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("count the tokens: %w", err)
+		return err
 	}
 	if n := len(all.Node.Nodes); n >= s.Limits.MaxTokens {
 		return fmt.Errorf("there are %d tokens already: some have to expire first", n)
@@ -306,7 +311,7 @@ func (s *service) forward(w http.ResponseWriter, r *http.Request, t target) {
 
 // health makes a token and removes it.
 func (s *service) health(w http.ResponseWriter, r *http.Request) {
-	if err := s.test(r.Context()); err != nil {
+	if err := s.named(s.test(r.Context())); err != nil {
 		s.Log.Warn("not healthy", "err", err)
 		http.Error(w, "not healthy: "+err.Error(), http.StatusServiceUnavailable)
 		return

@@ -54,6 +54,7 @@ func otherStore(endpoints []string, info transport.TLSInfo) (http.RoundTripper, 
 	if err != nil {
 		return nil, err
 	}
+	t.TLSHandshakeTimeout = storeTimeout / 2 // so that it is known what was in vain
 	to := &proxy.Endpoints{Transport: t}
 	to.Set(endpoints)
 	if len(to.Usable()) != len(endpoints) {
