@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"strconv"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -87,4 +88,20 @@ func (s *session) tellBackup(info backup.Info, to backup.Dir, verified bool) {
 	}
 	fmt.Fprintf(s.env.Stderr, "backup in %s: %d keys at revision %d, %s\n", to.Data, info.Keys, info.Revision, how)
 	fmt.Fprintf(s.env.Stderr, "hint: start it with: etcd --force-new-cluster --data-dir %s%s\n", to.Data, wal)
+	if hint := ownerHint(os.Geteuid(), to); hint != "" {
+		fmt.Fprintf(s.env.Stderr, "hint: %s\n", hint)
+	}
+}
+
+// ownerHint is what to do for etcd.service, which runs as the user etcd, with files that
+// a user of this number has made; "" for nothing: only root could do it.
+func ownerHint(uid int, made backup.Dir) string {
+	if uid != 0 {
+		return ""
+	}
+	dirs := made.Data
+	if made.WAL != "" {
+		dirs += " " + made.WAL
+	}
+	return "the files are root's, and etcd.service runs as the user etcd; before it starts with them: chown -R etcd: " + dirs
 }
