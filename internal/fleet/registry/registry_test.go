@@ -26,7 +26,7 @@ func open(t *testing.T) *Registry {
 
 func connect(t *testing.T, url string) *Registry {
 	t.Helper()
-	r, err := Open(Config{Endpoints: []string{url}, Timeout: 500 * time.Millisecond}, slog.New(slog.DiscardHandler))
+	r, err := Open(Config{Endpoints: []string{url}, Timeout: 2 * time.Second}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestStoreAway(t *testing.T) {
 	if !errors.Is(err, ErrAway) || len(fault.Hints(err)) == 0 {
 		t.Fatalf("got %v", err)
 	}
-	for _, part := range []string{"read the registry: ", "tried http://127.0.0.1:1 for 500ms", "connection refused"} {
+	for _, part := range []string{"read the registry: ", "tried http://127.0.0.1:1 for 2s", "connection refused"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %q", part, err)
 		}
