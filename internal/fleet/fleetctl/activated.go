@@ -1,22 +1,14 @@
 package fleetctl
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	api "flotilla/api/fleet"
 	"flotilla/client/fleet"
+	"flotilla/internal/fleet/model"
 	"flotilla/internal/unitfile"
 )
-
-// activators are the types of unit that start another, with the option that names it.
-var activators = map[string]struct{ section, option string }{
-	"timer":  {"Timer", "Unit"},
-	"path":   {"Path", "Unit"},
-	"socket": {"Socket", "Service"},
-}
 
 // activated says which of the units are there for another to start, and by which: a
 // service beside its timer, say. The other is one of them, or one that the cluster has
@@ -24,7 +16,7 @@ var activators = map[string]struct{ section, option string }{
 func activated(units []local, cluster []api.Unit) map[string]string {
 	asked, starters := map[string]bool{}, map[string]unitfile.Bundle{}
 	for _, u := range cluster {
-		if _, _, typ := unitfile.Split(u.Name); u.DesiredState != inactive && activators[typ].option != "" {
+		if u.DesiredState != inactive && model.IsTrigger(u.Name) {
 			starters[u.Name] = bundleOf(u)
 		}
 	}
@@ -33,23 +25,11 @@ func activated(units []local, cluster []api.Unit) map[string]string {
 	}
 	by := map[string]string{}
 	for _, name := range sortedKeys(starters) {
-		if started := startedBy(name, starters[name]); asked[started] && !unitfile.IsTemplate(started) {
+		if started := model.Triggered(name, starters[name].Effective()); asked[started] {
 			by[started] = name
 		}
 	}
 	return by
-}
-
-// startedBy is the unit that another one is there to start; "" if it is none of those
-// that do. A template starts nothing, its instances do.
-func startedBy(name string, text unitfile.Bundle) string {
-	_, _, typ := unitfile.Split(name)
-	how, ok := activators[typ]
-	if !ok || unitfile.IsTemplate(name) {
-		return ""
-	}
-	named, _ := text.Effective().Get(how.section, how.option)
-	return cmp.Or(unitfile.ExpandFleet(named, name), strings.TrimSuffix(name, typ)+"service")
 }
 
 // clusterUnits is what the cluster has, if the units may be started by one of them.

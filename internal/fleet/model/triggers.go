@@ -17,10 +17,17 @@ var triggers = map[string]struct{ section, option, startsType string }{
 	"automount": {"", "", "mount"},
 }
 
-// triggered is the unit that the unit of that name is there to start; "" if it starts
-// none. A socket with Accept=yes starts instances that have no name yet, of a template
+// IsTrigger reports whether a unit of that name is there to start another.
+func IsTrigger(name string) bool {
+	_, _, typ := unitfile.Split(name)
+	_, ok := triggers[typ]
+	return ok
+}
+
+// Triggered is the unit that the unit of that name is there to start; "" if it starts
+// none, as a template: its instances do. A socket with Accept=yes starts instances that have no name yet, of a template
 // that no machine can be given.
-func triggered(name string, f unitfile.File) string {
+func Triggered(name string, f unitfile.File) string {
 	prefix, _, typ := unitfile.Split(name)
 	how, ok := triggers[typ]
 	if !ok || prefix == "" || unitfile.IsTemplate(name) {
@@ -41,7 +48,7 @@ func triggered(name string, f unitfile.File) string {
 // init system refuses to start a timer whose service it cannot find. What the unit
 // says of its place goes before what follows from its type.
 func impliedPeer(name string, f unitfile.File, req Requirements) string {
-	starts := triggered(name, f)
+	starts := Triggered(name, f)
 	_, _, conflicts := firstMatch(req.Conflicts, []string{starts})
 	_, _, replaces := firstMatch(req.Replaces, []string{starts})
 	if req.Global || conflicts || replaces {
