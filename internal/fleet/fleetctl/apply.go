@@ -406,7 +406,7 @@ func (s *session) changed(ctx context.Context, name string, c api.UnitChange, pi
 	if name != c.Name {
 		desired = u.DesiredState // an instance follows its template's text alone
 	}
-	r := &request{want: want{unit: name, goal: desired}}
+	r := &request{want: want{unit: name, goal: desired, there: exists}}
 	if c.Action == api.ActionCreate {
 		s.say("Unit %s created", name)
 	}

@@ -22,6 +22,9 @@ type want struct {
 	// before is the generation that the unit had before it was asked; 0: none, or
 	// not told. Only a higher one carries the request.
 	before int64
+	// there: the unit has been seen to be there, so that it is there no more if it is
+	// not.
+	there bool
 	// failedBefore: the unit had failed when it was asked. Systemd calls a simple
 	// service active as soon as there is a process, so that one which fails at once
 	// may be told as active first.
@@ -106,7 +109,7 @@ func judge(w want, p *picture) verdict {
 func judgeRequest(w want, u api.Unit, exists bool) *verdict {
 	var v verdict
 	switch {
-	case !exists && w.before != 0:
+	case !exists && (w.before != 0 || w.there):
 		v = verdict{kind: failed, tentative: true, text: "it has been destroyed meanwhile"}
 	case !exists, u.Generation != 0 && u.Generation <= w.before:
 		v = waitFor("the request to be taken up")

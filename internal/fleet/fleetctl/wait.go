@@ -238,6 +238,7 @@ func (r *risen) fallen(pic *picture, each func(outcome)) {
 // look judges the unit anew and says whether its wait is over. While the API is
 // away only what is certain counts.
 func (p *pending) look(w *watching, now, start time.Time, l limits) (outcome, bool) {
+	p.there = p.there || w.pic.has([]string{p.unit})
 	v := judge(p.want, w.pic)
 	if v != p.verdict || w.lost != nil {
 		p.verdict, p.since = v, now

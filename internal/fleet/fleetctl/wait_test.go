@@ -45,6 +45,22 @@ func TestWaitGivesUpWhenNothingHappens(t *testing.T) {
 	}
 }
 
+// A unit that somebody destroys is not waited for, whether it was new or there before.
+func TestWaitEndsWhenTheUnitIsDestroyed(t *testing.T) {
+	created := on("", launched, inactive, 5)
+	created.Name = "a.service"
+	for name, p := range map[string]*picture{"new": scene(nil, ""), "old": scene(created, "")} {
+		ends, _, took, err := waitWhile(t, p, limits{}, func(out chan<- update) {
+			out <- update{change: api.Change{Unit: created}}
+			time.Sleep(time.Second)
+			out <- update{change: api.Change{Deleted: true, Unit: &api.Unit{Name: "a.service"}}}
+		})
+		if err != nil || took > time.Second+settle+tick || len(ends) != 1 || ends[0] != `2 "it has been destroyed meanwhile" timed out 0s` {
+			t.Errorf("%s: %q after %v, %v", name, ends, took, err)
+		}
+	}
+}
+
 // A unit that is starting may take as long as its init system lets it.
 func TestWaitLastsWhileTheUnitStarts(t *testing.T) {
 	ends, _, took, err := waitWhile(t, scene(on(m1, launched, loaded, 5), "loaded activating start-pre 4"), limits{}, func(out chan<- update) {
