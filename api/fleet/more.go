@@ -174,6 +174,24 @@ type Engine struct {
 	Leader string `json:"leader,omitempty"` // id of the machine whose engine leads; empty: none does
 }
 
+// Store is the answer to GET /store: how the members of the store are.
+type Store struct {
+	Members []StoreMember `json:"members,omitempty"` // by name
+	Why     string        `json:"why,omitempty"`     // why they could not be asked; empty: they were
+}
+
+// StoreMember is a member of the store, as the fleetd that was asked sees it.
+type StoreMember struct {
+	Alarms  []string `json:"alarms,omitempty"`  // that it has raised: NOSPACE, CORRUPT
+	Answers bool     `json:"answers,omitempty"` // it was reached
+	Healthy bool     `json:"healthy,omitempty"` // a majority confirms what it reads
+	Leader  bool     `json:"leader,omitempty"`
+	Learner bool     `json:"learner,omitempty"` // it has no vote
+	Name    string   `json:"name"`
+	URL     string   `json:"url,omitempty"` // for clients
+	Why     string   `json:"why,omitempty"` // why it is not healthy
+}
+
 // Event is something that happened, for people: a line of GET /events.
 type Event struct {
 	At      time.Time `json:"at,omitzero"`

@@ -125,6 +125,14 @@ func (c *Client) Engine(ctx context.Context) (api.Engine, error) {
 	return out, err
 }
 
+// Store returns how the members of the store are, as the server sees them. It takes a
+// few seconds when one of them does not answer.
+func (c *Client) Store(ctx context.Context) (api.Store, error) {
+	var out api.Store
+	err := c.get(ctx, "/store", nil, &out)
+	return out, err
+}
+
 // EventQuery chooses events; empty fields choose all.
 type EventQuery struct {
 	Unit    string    // full unit name

@@ -102,6 +102,7 @@ type evidence struct {
 	states   []api.UnitState
 	rolls    []api.Roll
 	engine   *api.Engine // nil: the server cannot say
+	store    *api.Store  // nil: the server cannot say
 }
 
 // examine asks the server for everything that there is to judge. When it does not
@@ -111,7 +112,7 @@ func examine(ctx context.Context, c *fleet.Client, now time.Time) []finding {
 	start := time.Now()
 	var err error
 	if e.machines, err = c.MachinesUsed(ctx); err != nil {
-		return []finding{unreachable(c, err)}
+		return withStore(ctx, c, unreachable(c, err))
 	}
 	took := time.Since(start)
 	e.units, err = c.Units(ctx)
@@ -132,10 +133,35 @@ func examine(ctx context.Context, c *fleet.Client, now time.Time) []finding {
 		}
 	}
 	if err != nil {
-		return []finding{unreachable(c, err)}
+		return withStore(ctx, c, unreachable(c, err))
 	}
+	e.store = storeOf(ctx, c)
 	findings := []finding{{Check: "api", Level: levelOK, Says: fmt.Sprintf("%s answers in %s, and its store answers", c.Endpoint(), took.Round(time.Millisecond))}}
 	return append(findings, judgeEvidence(e)...)
+}
+
+// storeOf is what the server says of the store's members; nil: nothing.
+func storeOf(ctx context.Context, c *fleet.Client) *api.Store {
+	st, err := c.Store(ctx)
+	switch {
+	case isClassic(err):
+		return nil
+	case err != nil:
+		return &api.Store{Why: err.Error()}
+	}
+	return &st
+}
+
+// withStore adds to a server that answers and cannot do its work what is wrong with its
+// store, if it knows: what it has to say of that needs no leader.
+func withStore(ctx context.Context, c *fleet.Client, f finding) []finding {
+	findings := []finding{f}
+	if f.Check == "store" {
+		if st := storeOf(ctx, c); st != nil && len(st.Members) > 0 {
+			findings = append(findings, judgeStore(evidence{store: st}))
+		}
+	}
+	return findings
 }
 
 func unreachable(c *fleet.Client, err error) finding {
@@ -151,7 +177,7 @@ func unreachable(c *fleet.Client, err error) finding {
 func judgeEvidence(e evidence) []finding {
 	findings := []finding{}
 	for _, judge := range []func(evidence) finding{
-		judgeEngine, judgeMachines, judgeCordons, judgeVersions, judgeFailed, judgeUnplaced, judgeRolls, judgeReverted,
+		judgeStore, judgeEngine, judgeMachines, judgeCordons, judgeVersions, judgeFailed, judgeUnplaced, judgeRolls, judgeReverted,
 	} {
 		if f := judge(e); f.Says != "" {
 			findings = append(findings, f)
@@ -159,6 +185,70 @@ func judgeEvidence(e evidence) []finding {
 	}
 	return findings
 }
+
+// judgeStore looks for members of the store that do not answer, and for alarms.
+func judgeStore(e evidence) finding {
+	f := finding{Check: "members", Level: levelOK}
+	switch {
+	case e.store == nil:
+		return finding{}
+	case len(e.store.Members) == 0:
+		f.Says = "the store's members could not be asked: " + model.OneLine(first(e.store.Why, "it tells of none"))
+		return f
+	}
+	voters, well, leader, alarmed := 0, 0, "", false
+	for _, m := range e.store.Members {
+		if !m.Learner {
+			voters++
+		}
+		if m.Healthy && !m.Learner {
+			well++
+		}
+		if m.Leader {
+			leader = m.Name
+		}
+		alarmed = alarmed || len(m.Alarms) > 0
+		if ill := illness(m); ill != "" {
+			f.Level = levelBad
+			f.Each = append(f.Each, ill)
+		}
+	}
+	f.Says = fmt.Sprintf("%d of %s of the store answer", well, count(voters, "member"))
+	switch {
+	case alarmed:
+		f.Says = "the store has raised an alarm, and may take no writes"
+		f.Try = "NOSPACE: make room on its disk or raise its quota, then 'ETCDCTL_API=3 etcdctl defrag' and 'alarm disarm'; CORRUPT: 'etcdctl cluster-health', and restore that member"
+	case well <= voters/2:
+		f.Says = "no leader: " + fmt.Sprintf("%d of %s of the store answer", well, count(voters, "member"))
+		f.Try = "bring them back: 'systemctl status etcd' there; when most of them are gone for good: 'etcd help recover'"
+	case len(f.Each) > 0:
+		f.Try = "'etcdctl cluster-health', and 'systemctl status etcd' there; one that is gone for good: 'etcdctl member remove'"
+	case leader != "":
+		f.Says += ", " + leader + " leads"
+	}
+	return f
+}
+
+// illness is what is wrong with a member of the store; "" nothing.
+func illness(m api.StoreMember) string {
+	name := m.Name
+	if m.URL != "" {
+		name += " (" + m.URL + ")"
+	}
+	switch why := model.OneLine(m.Why); {
+	case len(m.Alarms) > 0:
+		return name + ": alarm " + strings.Join(m.Alarms, ", ")
+	case !m.Answers:
+		return name + " does not answer: " + why
+	case !m.Healthy && !isAlarm(m.Why):
+		return name + " answers and is not healthy: " + why
+	}
+	return ""
+}
+
+// isAlarm reports whether a member is not healthy because of an alarm, which another one
+// may have raised.
+func isAlarm(why string) bool { return strings.HasPrefix(strings.ToLower(why), "alarm") }
 
 func judgeEngine(e evidence) finding {
 	f := finding{Check: "engine", Level: levelOK}

@@ -14,6 +14,7 @@ func TestJudgeEvidence(t *testing.T) {
 		return evidence{
 			now:      now,
 			engine:   &api.Engine{Leader: "aaaaaaaabbbb"},
+			store:    &api.Store{Members: []api.StoreMember{{Name: "s1", Answers: true, Healthy: true, Leader: true}, {Name: "s2", Answers: true, Healthy: true}, {Name: "s3", Answers: true, Healthy: true}}},
 			machines: []api.Machine{{ID: "m1", Version: "1.0"}, {ID: "m2", Version: "1.0"}},
 			units: []api.Unit{
 				{Name: "a.service", DesiredState: launched, CurrentState: launched, MachineID: "m1"},
@@ -32,6 +33,15 @@ func TestJudgeEvidence(t *testing.T) {
 		"no leader":    {func(e *evidence) { e.engine.Leader = "" }, "bad engine"},
 		"old server":   {func(e *evidence) { e.engine = nil }, "warn engine"},
 		"held":         {func(e *evidence) { e.engine.Held = "3 of 5 machines are away" }, "warn engine"},
+		"member away":  {func(e *evidence) { e.store.Members[1] = api.StoreMember{Name: "s2", Why: "refused"} }, "bad members"},
+		"member ill":   {func(e *evidence) { e.store.Members[1].Healthy, e.store.Members[1].Why = false, "no leader" }, "bad members"},
+		"learner away": {func(e *evidence) { e.store.Members[1] = api.StoreMember{Name: "s2", Learner: true} }, "bad members"},
+		"no majority": {func(e *evidence) {
+			e.store.Members = append(e.store.Members[:1], api.StoreMember{Name: "s2"}, api.StoreMember{Name: "s3"})
+		}, "bad members"},
+		"alarm":        {func(e *evidence) { e.store.Members[1].Alarms = []string{"NOSPACE"} }, "bad members"},
+		"store closed": {func(e *evidence) { *e.store = api.Store{Why: "permission denied"} }, ""},
+		"old store":    {func(e *evidence) { e.store = nil }, ""},
 		"no machines":  {func(e *evidence) { e.machines = nil }, "bad machines"},
 		"silent":       {func(e *evidence) { e.units[0].MachineID = "m3" }, "bad machines"},
 		"cordoned":     {func(e *evidence) { e.machines[0].Cordon = &api.Cordon{Why: "disk"} }, "warn cordons"},

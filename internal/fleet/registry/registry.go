@@ -46,6 +46,7 @@ type Registry struct {
 	endpoints string
 	prefix    string
 	timeout   time.Duration
+	tls       *tls.Config
 	log       *slog.Logger
 	link      link
 	passage   *passage
@@ -101,6 +102,7 @@ func Open(cfg Config, log *slog.Logger) (*Registry, error) {
 		endpoints: strings.Join(cfg.Endpoints, ", "),
 		prefix:    strings.TrimSuffix(cfg.Prefix, "/") + "/",
 		timeout:   cfg.Timeout,
+		tls:       cfg.TLS,
 		log:       log,
 		link:      link{log: log},
 		passage:   passage,

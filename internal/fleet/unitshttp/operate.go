@@ -89,6 +89,27 @@ func (s *Server) engine(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// store tells how the store's members are. That they cannot be asked, because the store
+// is reached through something else or does not allow it, is an answer as well.
+func (s *Server) store(w http.ResponseWriter, r *http.Request) error {
+	members, err := s.Store.Members(r.Context())
+	if errors.Is(err, registry.ErrAway) || r.Context().Err() != nil {
+		return err
+	}
+	var out fleet.Store
+	if err != nil {
+		out.Why = err.Error()
+	}
+	for _, m := range members {
+		out.Members = append(out.Members, fleet.StoreMember{
+			Name: m.Name, URL: m.URL, Learner: m.Learner, Answers: m.Answers, Healthy: m.Healthy,
+			Leader: m.Leads, Why: m.Why, Alarms: m.Alarms,
+		})
+	}
+	reply(w, http.StatusOK, out)
+	return nil
+}
+
 // done answers a request that has no more to say than that it was carried out.
 func (s *Server) done(w http.ResponseWriter, err error) error {
 	if err == nil {

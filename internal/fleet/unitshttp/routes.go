@@ -47,6 +47,7 @@ func (s *Server) resources() []route {
 		{"/machines/*/cordon", []method{{put, s.cordon}, {remove, s.uncordon}}},
 		{"/logs", []method{{get, s.logs}}},
 		{"/engine", []method{{get, s.engine}}},
+		{"/store", []method{{get, s.store}}},
 		{"/events", []method{{get, s.events}}},
 		{"/whoami", []method{{get, s.whoami}}},
 	}
