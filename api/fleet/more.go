@@ -115,6 +115,9 @@ type RollbackRequest struct {
 type Why struct {
 	Desired string `json:"desiredState,omitempty"`
 	Global  bool   `json:"global,omitempty"`
+	// Held is why the unit stays on a machine that is away, since all moves are held; empty:
+	// they are not, or it is on one that is present.
+	Held string `json:"held,omitempty"`
 	// Placed are the ids of the machines that the unit is placed on.
 	Placed   []string  `json:"placed,omitempty"`
 	Reason   string    `json:"reason,omitempty"` // why it is nowhere, or cannot be used
@@ -172,6 +175,11 @@ type RebalanceRequest struct {
 type Engine struct {
 	Held   string `json:"held,omitempty"`   // why all moves are held; empty: they are not
 	Leader string `json:"leader,omitempty"` // id of the machine whose engine leads; empty: none does
+}
+
+// Forgotten is the answer to DELETE /machines/ID.
+type Forgotten struct {
+	Units []string `json:"units,omitempty"` // that were placed there, in order of name
 }
 
 // Store is the answer to GET /store: how the members of the store are.

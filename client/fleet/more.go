@@ -87,6 +87,15 @@ func (c *Client) Cordon(ctx context.Context, machine string, drain bool, why str
 	return err
 }
 
+// Forget has the cluster forget a machine that is away and will not return, and returns
+// which units were there: they are placed elsewhere. machine is an id, or the beginning
+// of one that is away and has units. A machine that is present is refused.
+func (c *Client) Forget(ctx context.Context, machine string) ([]string, error) {
+	var out api.Forgotten
+	_, err := c.do(ctx, http.MethodDelete, "/machines/"+url.PathEscape(machine), nil, nil, &out)
+	return out.Units, err
+}
+
 // Uncordon lets units be placed on the machine again.
 func (c *Client) Uncordon(ctx context.Context, machine string) error {
 	_, err := c.do(ctx, http.MethodDelete, cordonPath(machine), nil, nil, nil)

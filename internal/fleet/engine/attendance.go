@@ -74,9 +74,18 @@ func (a *attendance) restart(now time.Time) {
 func (a *attendance) forget(holds map[string]bool, now time.Time) {
 	for id, since := range a.lost {
 		if !holds[id] && now.Sub(since) > time.Hour {
-			delete(a.lost, id)
+			a.drop(id)
 		}
 	}
+}
+
+// drop forgets a machine that is away: it counts no more in how many were seen at once.
+func (a *attendance) drop(id string) {
+	if _, lost := a.lost[id]; !lost {
+		return
+	}
+	delete(a.lost, id)
+	a.seen = max(len(a.present), a.seen-1)
 	if len(a.lost) == 0 {
 		a.seen = len(a.present)
 	}

@@ -11,7 +11,7 @@ import (
 
 // A line is what happens to the attendance a minute after the line before: +a comes, -a
 // goes, =ab are there when all is read anew, ! ends a hold, ? forgets those that
-// hold nothing. What follows is who is lost since when, and how many were seen.
+// hold nothing, xa has a forgotten. What follows is who is lost since when, and how many were seen.
 func TestAttendance(t *testing.T) {
 	script := `
 =abc          | seen 3
@@ -25,7 +25,15 @@ func TestAttendance(t *testing.T) {
 -x            | b since 8 c since 8, seen 4
 ?             | b since 8 c since 8, seen 4
 wait 2h       | b since 8 c since 8, seen 4
-?             | seen 2`
+?             | seen 2
++b            | seen 3
++c            | seen 4
+-a            | a since 135, seen 4
+-b            | a since 135 b since 136, seen 4
+xb            | a since 135, seen 3
+xb            | a since 135, seen 3
+xc            | a since 135, seen 3
+xa            | seen 2`
 	r := attendance{present: map[string]bool{}, lost: map[string]time.Time{}}
 	start := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
 	now := start
@@ -46,6 +54,8 @@ wait 2h       | b since 8 c since 8, seen 4
 			r.restart(now)
 		case '?':
 			r.forget(map[string]bool{}, now)
+		case 'x':
+			r.drop(do[1:])
 		case 'w':
 			now = now.Add(2 * time.Hour)
 		}

@@ -62,6 +62,36 @@ func TestMovesAreHeldWhenMostMachinesVanish(t *testing.T) {
 	})
 }
 
+// A machine that is forgotten counts no more, so that moves go on; what it had is placed
+// elsewhere at once.
+func TestAForgottenMachineHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.machines("a", "b", "c")
+		s.engine()
+		defer s.quit()
+		s.unit("web.service", "v1")
+		s.unit("db.service", "v1")
+		s.report("")
+		s.is("a/web.service v1", "b/db.service v1")
+		s.lose("a", "b")
+		time.Sleep(time.Minute)
+		s.is("a/web.service v1", "b/db.service v1")
+		s.said(" : moves are held # 2 of 3 machines are away")
+		s.put("schedule/a/web.service", "")
+		s.put("ask/forget-1", `{"kind":"forget","machine":"a","by":"anna"}`)
+		synctest.Wait()
+		s.said(" a: forget was asked for # it counts no more among the machines")
+		s.is("b/db.service v1", "c/web.service v1")
+		if ask := s.get("ask/forget-1"); ask != "" {
+			t.Errorf("still asked: %s", ask)
+		}
+		// One of two is away now, which is not more than half: b has its time anew.
+		time.Sleep(11 * time.Second)
+		s.is("b/db.service v1", "c/db.service v1", "c/web.service v1")
+	})
+}
+
 // An engine that has just been elected has seen nobody leave.
 func TestAfterAnElectionMovesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -51,6 +51,11 @@ func (t *term) look(now time.Time) (sched.Moment, bool) {
 		t.scribe.note(t.picture.draw(t.view, c, now)...)
 	}
 	t.news.all, t.news.changes = false, nil
+	for _, a := range t.view.Asks() {
+		if a.Kind == model.Forget {
+			t.attendance.drop(a.Machine)
+		}
+	}
 	lost, seen := t.attendance.report()
 	return sched.Moment{Now: now, LeaderSince: t.since, Policy: t.cfg.Policy, Lost: lost, Seen: seen}, true
 }
@@ -228,7 +233,7 @@ func (t *term) write(ctx context.Context, result sched.Result, asks []model.Ask)
 // nobody understands.
 func doneAsks(asks []model.Ask, done []string) []string {
 	for _, a := range asks {
-		if a.Kind != model.Rebalance && a.Kind != model.Adopt && !slices.Contains(done, a.ID) {
+		if !a.Kind.Known() && !slices.Contains(done, a.ID) {
 			done = append(done, a.ID)
 		}
 	}
@@ -239,7 +244,7 @@ func doneAsks(asks []model.Ask, done []string) []string {
 func answer(a model.Ask, came string) model.Event {
 	e := model.Event{At: time.Now(), Kind: model.Scheduled, Unit: a.Unit, Machine: a.Machine, Why: came, By: a.By}
 	e.What = string(a.Kind) + " was asked for"
-	if a.Kind != model.Rebalance && a.Kind != model.Adopt {
+	if !a.Kind.Known() {
 		e.What, e.Why = "something was asked of the engine that it does not know", string(a.Kind)
 	}
 	return e

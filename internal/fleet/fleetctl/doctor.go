@@ -260,7 +260,7 @@ func judgeEngine(e evidence) finding {
 		f.Try = "'journalctl -u fleet' on the machines; some fleetd must be running without disable_engine"
 	case e.engine.Held != "":
 		f.Level, f.Says = levelWarn, "moves are held: "+model.OneLine(e.engine.Held)
-		f.Try = "bring the machines back; 'fleetctl events' says since when"
+		f.Try = "bring the machines back; those that will not return: 'fleetctl forget MACHINE' (or raise hold_fraction, a setting of fleetd); 'fleetctl events' says since when"
 	default:
 		f.Says = "the one of machine " + shortID(e.engine.Leader, false) + " leads"
 	}
@@ -290,6 +290,9 @@ func judgeMachines(e evidence) finding {
 	if len(away) > 0 {
 		f.Level, f.Says = levelBad, f.Says+", "+fmt.Sprint(len(away))+" silent"
 		f.Try = "look at its power, network and 'systemctl status fleet'; its units move if it stays away"
+		if e.engine != nil && e.engine.Held != "" {
+			f.Try = "look at its power, network and 'systemctl status fleet'; its units stay there while moves are held; if it will not return: 'fleetctl forget MACHINE'"
+		}
 	}
 	return f
 }

@@ -8,6 +8,20 @@ import (
 	api "flotilla/api/fleet"
 )
 
+// While moves are held nobody is told that units move.
+func TestDoctorPromisesNoMovesWhileHeld(t *testing.T) {
+	e := evidence{
+		engine:   &api.Engine{Leader: "m1", Held: "2 of 3 machines are away (hold_fraction=0.5)"},
+		machines: []api.Machine{{ID: "m1"}},
+		units:    []api.Unit{{Name: "a.service", MachineID: "m2"}},
+	}
+	for _, f := range []finding{judgeEngine(e), judgeMachines(e)} {
+		if !strings.Contains(f.Try, "'fleetctl forget MACHINE'") || strings.Contains(f.Try, "units move") {
+			t.Errorf("%s: %s", f.Check, f.Try)
+		}
+	}
+}
+
 func TestJudgeEvidence(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	healthy := func() evidence {

@@ -110,7 +110,7 @@ func (s *session) addCommands(root *cobra.Command) {
 	}{
 		{"units", "Units:", []*cobra.Command{s.submit(), s.load(), s.start(), s.stop(), s.restart(), s.unload(), s.destroy(), s.adopt(), s.eject()}},
 		{"changes", "Changes:", []*cobra.Command{s.apply(), s.rolls(), s.roll(), s.history(), s.rollback()}},
-		{"machines", "Machines:", []*cobra.Command{s.listMachines(), s.cordon(), s.uncordon(), s.drain(), s.rebalance(), s.whatIf()}},
+		{"machines", "Machines:", []*cobra.Command{s.listMachines(), s.cordon(), s.uncordon(), s.drain(), s.forget(), s.rebalance(), s.whatIf()}},
 		{"looking", "Looking:", []*cobra.Command{s.listUnits(), s.listUnitFiles(), s.status(), s.cat(), s.logs(), s.journal(), s.events(), s.why(), s.doctor(), s.ssh()}},
 		{"other", "Other:", []*cobra.Command{s.verify(), s.version(), s.fdForward()}},
 	} {

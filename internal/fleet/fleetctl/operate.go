@@ -294,6 +294,10 @@ func (s *session) sayWhy(why api.Why) {
 	if why.Reason != "" {
 		s.say("  %s", model.OneLine(why.Reason))
 	}
+	if why.Held != "" {
+		s.say("  it stays there, wherever else it may run, since moves are held: %s", model.OneLine(why.Held))
+		s.say("  bring the machines back; those that will not return: 'fleetctl forget MACHINE' (see hold_fraction, a setting of fleetd)")
+	}
 	colour := s.colours()
 	for _, v := range why.Verdicts {
 		verdict := colour(green, "yes")

@@ -124,7 +124,7 @@ const (
 type Ask struct {
 	ID   string // its key's last part
 	Kind AskKind
-	// Unit and Machine are what it is about, for Adopt.
+	// Unit and Machine are what it is about, for Adopt; Machine for Forget.
 	Unit, Machine string
 	Max           int // moves, for Rebalance; 0: one
 	By            string
@@ -138,4 +138,8 @@ type AskKind string
 const (
 	Rebalance AskKind = "rebalance" // move units from full machines to emptier ones
 	Adopt     AskKind = "adopt"     // place a unit on the machine that runs it already
+	Forget    AskKind = "forget"    // a machine that is away will not return: it counts no more
 )
+
+// Known reports whether it is one of those.
+func (k AskKind) Known() bool { return k == Rebalance || k == Adopt || k == Forget }

@@ -23,10 +23,14 @@ func (p *pass) done(a model.Ask, came string) {
 	put(&p.answers, a.ID, came)
 }
 
-// refuseUnknown is done with what nobody knows how to do.
+// refuseUnknown is done with what nobody knows how to do, and with what is no matter of
+// placing.
 func (p *pass) refuseUnknown() {
 	for _, a := range p.Asks {
-		if a.Kind != model.Adopt && a.Kind != model.Rebalance {
+		switch {
+		case a.Kind == model.Forget:
+			p.done(a, "it counts no more among the machines") // its entries are gone already
+		case !a.Kind.Known():
 			p.done(a, fmt.Sprintf("unknown request %q", a.Kind))
 		}
 	}

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -40,21 +41,20 @@ func (p *pass) awayOf() (away, seen int) {
 // holding reports whether so many machines are away that the network or the store
 // is to blame rather than they.
 func (p *pass) holding() bool {
-	fraction := p.Policy.HoldFraction
-	if fraction == 0 {
-		fraction = defaultHoldFraction
-	}
 	away, seen := p.awayOf()
-	return float64(away) > fraction*float64(seen)
+	return float64(away) > p.fraction()*float64(seen)
 }
+
+// fraction is the share of the machines that may be away while units move.
+func (p *pass) fraction() float64 { return cmp.Or(p.Policy.HoldFraction, defaultHoldFraction) }
 
 func (p *pass) held() string {
 	if p.heldMoves == 0 {
 		return ""
 	}
 	away, seen := p.awayOf()
-	return fmt.Sprintf("%d of %d machines are away: taken for a fault of the network or the store; moves held: %d",
-		away, seen, p.heldMoves)
+	return fmt.Sprintf("%d of %d machines are away: taken for a fault of the network or the store (hold_fraction=%g); moves held: %d",
+		away, seen, p.fraction(), p.heldMoves)
 }
 
 // wake is when the first unit that could move from a machine that is away, and is

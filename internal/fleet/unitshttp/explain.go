@@ -61,11 +61,23 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 			out.Placed = append(out.Placed, p.Machine)
 		}
 	}
+	out.Held = held(v, out.Placed)
 	for _, m := range sched.Explain(snap, u.Name) {
 		out.Verdicts = append(out.Verdicts, verdictOf(v, m))
 	}
 	reply(w, http.StatusOK, out)
 	return nil
+}
+
+// held is why a unit stays on a machine that is away although others might take it; ""
+// if it is on one that is present, or moves are not held.
+func held(v *registry.View, on []string) string {
+	for _, id := range on {
+		if _, present := v.Machine(id); !present {
+			return v.Hold()
+		}
+	}
+	return ""
 }
 
 func verdictOf(v *registry.View, m sched.MachineVerdict) fleet.Verdict {

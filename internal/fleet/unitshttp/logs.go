@@ -78,6 +78,19 @@ func oneMachine(present []model.Machine, id string) ([]model.Machine, error) {
 	return nil, refuse(http.StatusBadRequest, "%d machines have an id that begins with %s", len(found), id)
 }
 
+// heldHint adds to the error of a machine that is away that its units stay there, if
+// moves are held.
+func (s *Server) heldHint(ctx context.Context, m model.Machine, err error) error {
+	if m.PeerAddr != "" {
+		return err
+	}
+	v, e := s.Store.Read(ctx, registry.EngineNotes)
+	if e != nil || v.Hold() == "" {
+		return err
+	}
+	return fault.Hint(err, "moves are held, so that its units stay there: %s; 'fleetctl doctor' says what can be done", v.Hold())
+}
+
 func nowhere(name, why string) error {
 	if why == "" {
 		return refuse(http.StatusNotFound, "unit %s is on no machine", name)
@@ -143,7 +156,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) error {
 		one, err := s.show(r.Context(), m, &text, name)
 		switch {
 		case err != nil && len(where) == 1:
-			return gateway(err)
+			return s.heldHint(r.Context(), m, gateway(err))
 		case err != nil:
 			fmt.Fprintf(&text, "%v\n", err)
 			one = fault.ExitFailed

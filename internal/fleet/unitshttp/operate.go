@@ -3,12 +3,15 @@ package unitshttp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"flotilla/api/fleet"
+	"flotilla/internal/fault"
 	"flotilla/internal/fleet/access"
 	"flotilla/internal/fleet/model"
 	"flotilla/internal/fleet/registry"
@@ -131,6 +134,56 @@ func (s *Server) machineID(ctx context.Context, id string) (string, error) {
 		return "", err
 	}
 	found, err := oneMachine(v.Machines(), id)
+	if err != nil {
+		return "", err
+	}
+	return found[0].ID, nil
+}
+
+// forget has the cluster forget a machine that will not return.
+func (s *Server) forget(w http.ResponseWriter, r *http.Request) error {
+	req := access.Request{Kind: access.Cluster, Doing: "forget machines"}
+	var units []string
+	err := s.audited(r, req, act{machine: r.PathValue("name"), what: "forget"}, func(ctx context.Context, by string) ([]act, error) {
+		id, err := s.awayID(ctx, r.PathValue("name"))
+		if err != nil {
+			return nil, err
+		}
+		units, err = s.Store.ForgetMachine(ctx, id, by)
+		if errors.Is(err, registry.ErrPresent) {
+			err = fault.Hint(refuse(http.StatusConflict, "%w", err), "'fleetctl drain' empties a machine that is alive")
+		}
+		return []act{{machine: id, what: "forgotten", why: fmt.Sprintf("units there: %d", len(units))}}, err
+	})
+	if err != nil {
+		return err
+	}
+	reply(w, http.StatusOK, fleet.Forgotten{Units: units})
+	return nil
+}
+
+// awayID is the id that is meant: a whole one, or the beginning of one of a machine that
+// is present, or away with units.
+func (s *Server) awayID(ctx context.Context, id string) (string, error) {
+	if wholeID.MatchString(id) {
+		return id, nil
+	}
+	v, err := s.all.Read(ctx)
+	if err != nil {
+		return "", err
+	}
+	known := v.Machines()
+	away := map[string]bool{}
+	for _, p := range v.Placements() {
+		if _, present := v.Machine(p.Machine); !present && !away[p.Machine] {
+			away[p.Machine] = true
+			known = append(known, model.Machine{ID: p.Machine})
+		}
+	}
+	if !slices.ContainsFunc(known, func(m model.Machine) bool { return strings.HasPrefix(m.ID, id) }) {
+		return "", fault.Hint(refuse(http.StatusNotFound, "no machine %s is away with units", id), "one without units can be named by its whole id")
+	}
+	found, err := oneMachine(known, id)
 	if err != nil {
 		return "", err
 	}

@@ -44,6 +44,7 @@ func (s *Server) resources() []route {
 		{"/apply", []method{{post, s.apply}}},
 		{"/rolls", []method{{get, s.listRolls}}},
 		{"/rolls/*", []method{{get, s.getRoll}, {post, s.askRoll}}},
+		{"/machines/*", []method{{remove, s.forget}}},
 		{"/machines/*/cordon", []method{{put, s.cordon}, {remove, s.uncordon}}},
 		{"/logs", []method{{get, s.logs}}},
 		{"/engine", []method{{get, s.engine}}},
