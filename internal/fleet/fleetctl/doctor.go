@@ -196,10 +196,13 @@ func judgeStore(e evidence) finding {
 		f.Says = "the store's members could not be asked: " + model.OneLine(first(e.store.Why, "it tells of none"))
 		return f
 	}
-	voters, well, leader, alarmed := 0, 0, "", false
+	voters, reached, well, leader, alarmed := 0, 0, 0, "", false
 	for _, m := range e.store.Members {
 		if !m.Learner {
 			voters++
+		}
+		if m.Answers && !m.Learner {
+			reached++
 		}
 		if m.Healthy && !m.Learner {
 			well++
@@ -213,13 +216,13 @@ func judgeStore(e evidence) finding {
 			f.Each = append(f.Each, ill)
 		}
 	}
-	f.Says = fmt.Sprintf("%d of %s of the store answer", well, count(voters, "member"))
+	f.Says = fmt.Sprintf("%d of %s of the store %s", reached, count(voters, "member"), map[bool]string{true: "answers", false: "answer"}[reached == 1])
 	switch {
 	case alarmed:
 		f.Says = "the store has raised an alarm, and may take no writes"
 		f.Try = "NOSPACE: make room on its disk or raise its quota, then 'ETCDCTL_API=3 etcdctl defrag' and 'alarm disarm'; CORRUPT: 'etcdctl cluster-health', and restore that member"
 	case well <= voters/2:
-		f.Says = "no leader: " + fmt.Sprintf("%d of %s of the store answer", well, count(voters, "member"))
+		f.Says = "no leader: " + f.Says
 		f.Try = "bring them back: 'systemctl status etcd' there; when most of them are gone for good: 'etcd help recover'"
 	case len(f.Each) > 0:
 		f.Try = "'etcdctl cluster-health', and 'systemctl status etcd' there; one that is gone for good: 'etcdctl member remove'"

@@ -70,7 +70,7 @@ func (s *session) doForget(ctx context.Context, yes *confirming, args []string) 
 		if err != nil {
 			return sentence("Error forgetting machine %s: %w", shortID(id, false), err)
 		}
-		s.say("Machine %s is forgotten; placed elsewhere: %s", shortID(id, false), orDash(strings.Join(units, " ")))
+		s.say("Machine %s is forgotten; to be placed elsewhere: %s", shortID(id, false), orDash(strings.Join(units, " ")))
 	}
 	return nil
 }

@@ -33,7 +33,11 @@ func (s *Server) where(r *http.Request, name string) ([]model.Machine, error) {
 		return nil, err
 	}
 	if id := r.URL.Query().Get("machine"); id != "" {
-		return oneMachine(present.Machines(), id)
+		found, err := oneMachine(present.Machines(), id)
+		if err != nil {
+			return nil, s.heldHint(r.Context(), model.Machine{ID: id}, err)
+		}
+		return found, nil
 	}
 	v, err := s.Store.ReadUnit(r.Context(), name)
 	if err != nil {
@@ -88,7 +92,7 @@ func (s *Server) heldHint(ctx context.Context, m model.Machine, err error) error
 	if e != nil || v.Hold() == "" {
 		return err
 	}
-	return fault.Hint(err, "moves are held, so that its units stay there: %s; 'fleetctl doctor' says what can be done", v.Hold())
+	return fault.Hint(err, "moves are held, so that units stay on machines that are away: %s; 'fleetctl doctor' says what can be done", v.Hold())
 }
 
 func nowhere(name, why string) error {
