@@ -2,6 +2,7 @@ package fleetctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 	api "flotilla/api/fleet"
 	"flotilla/client/fleet"
 	"flotilla/internal/fault"
-	"flotilla/internal/unitfile"
+	"flotilla/internal/fleet/model"
 )
 
 func (s *session) forget() *cobra.Command {
@@ -49,16 +50,10 @@ func (s *session) doForget(ctx context.Context, yes *confirming, args []string) 
 		return sentence(noUnits, err)
 	}
 	on := awayWith(machines, units)
-	var ids []string
-	for _, arg := range args {
-		id, err := pickAway(arg, machines, on)
-		if err != nil {
-			return err
-		}
-		ids = append(ids, id)
+	ids, err := pickAllAway(args, machines, on)
+	if err != nil {
+		return err
 	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
 	if err := s.confirm(yes.yes, forgetQuestion(ids, on)); err != nil {
 		return err
 	}
@@ -89,6 +84,18 @@ func awayWith(machines []api.Machine, units []api.Unit) map[string][]api.Unit {
 		}
 	}
 	return on
+}
+
+// pickAllAway is the machines that are meant, each once; the error has everything that is
+// wrong.
+func pickAllAway(given []string, machines []api.Machine, on map[string][]api.Unit) (ids []string, _ error) {
+	var errs []error
+	for _, one := range given {
+		id, err := pickAway(one, machines, on)
+		ids, errs = append(ids, id), append(errs, err)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), errors.Join(errs...)
 }
 
 // pickAway is the machine that is meant: one that is away with units, by its id or the
@@ -124,7 +131,7 @@ func forgetQuestion(ids []string, on map[string][]api.Unit) string {
 		short = append(short, shortID(id, false))
 		for _, u := range on[id] {
 			names = append(names, u.Name)
-			if isSingleton(bundleOf(u).Effective()) {
+			if model.NewUnit(u.Name, bundleOf(u).String(), model.Inactive, 0).Req.Singleton {
 				singletons = append(singletons, u.Name)
 			}
 		}
@@ -137,11 +144,6 @@ func forgetQuestion(ids []string, on map[string][]api.Unit) string {
 		question += fmt.Sprintf("\n(%s may run once only, and may run there still: make sure that the machine is off)", strings.Join(singletons, " "))
 	}
 	return question + "?"
-}
-
-func isSingleton(f unitfile.File) bool {
-	values := f.Fleet(unitfile.Singleton)
-	return len(values) > 0 && unitfile.IsTrue(values[len(values)-1])
 }
 
 // completeAway offers the machines that are away and have units.

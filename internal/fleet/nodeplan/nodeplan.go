@@ -26,7 +26,8 @@
 //	                   it is no, the schedule is about to change
 //	start, restart     generation, Launched and the text's hash, however the job
 //	                   ended: a unit that fails is in state failed and not started
-//	                   again until somebody asks
+//	                   again until somebody asks. A start or restart whose place a
+//	                   later stop or restart has taken while it was under way: nothing
 //	record             generation, desired state and, if launched, the text's hash
 package nodeplan
 
